@@ -1,0 +1,83 @@
+# The words a developer types and the ones CI uses are the same. Everything is idempotent: a stamp in the environment
+# remembers what it was made from, so nothing is installed twice.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+BUILT_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernel/*)
+FULL ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test conformance soak lint bench docs models clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Madang needs Python 3.11 or newer; name it with: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "Python's venv module is missing; on Debian or Ubuntu: apt-get install python3-venv"; exit 1; }
+	@touch $@
+
+# The package with its Korean extra; the editable install compiles the kernel.
+$(VENV)/installed: $(BUILT_FROM) | $(VENV)/made
+	@command -v $${CXX:-c++} >/dev/null || \
+	  { echo "A C++ compiler is missing; on Debian or Ubuntu: apt-get install g++"; exit 1; }
+	@echo "installing Madang into $(VENV) (once; a minute or two)"
+	@$(PIP) install -c constraints.txt -e ".[ko]"
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	@echo "installing the test tools into $(VENV) (once)"
+	@$(PIP) install -c constraints.txt -e ".[ko,dev]"
+	@touch $@
+
+demo: $(VENV)/installed  ## set up and answer questions about real documents (FULL=1: all of the standard library)
+	@$(BIN)/python examples/demo.py $(if $(FULL),--full)
+
+lint: $(VENV)/installed-dev  ## ruff, mypy strict, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+test: lint  ## set up; lint, types, contracts and tests: what CI runs
+	@$(BIN)/python -m pytest
+
+soak: $(VENV)/installed-dev  ## long randomized runs
+	@MADANG_SOAK=1 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -m "soak or not soak" --timeout 3600
+
+# Public libraries as judges, in an environment of their own so that their dependencies bind nobody.
+.venv-conformance/installed: tests/conformance/requirements.txt $(BUILT_FROM)
+	@$(PYTHON) -m venv .venv-conformance
+	@.venv-conformance/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt ".[ko,dev]" -r tests/conformance/requirements.txt
+	@touch $@
+
+conformance: .venv-conformance/installed  ## compare with public libraries
+	@.venv-conformance/bin/python -m pip --disable-pip-version-check -q install --no-deps --force-reinstall .
+	@.venv-conformance/bin/python -m pytest tests/conformance --override-ini addopts="-ra --strict-markers --import-mode=importlib"
+
+bench: $(VENV)/installed-dev  ## run the benchmarks; appends rows to benchmarks/RESULTS.md
+	@$(BIN)/python benchmarks/run.py
+
+docs: $(VENV)/installed-dev  ## regenerate docs/reference
+	@$(BIN)/python scripts/reference.py
+
+.venv-models/installed: scripts/models/requirements.txt constraints.txt
+	@$(PYTHON) -m venv .venv-models
+	@.venv-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt "torch==2.13.0"
+	@.venv-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -r scripts/models/requirements.txt
+	@touch $@
+
+models: .venv-models/installed $(VENV)/installed  ## rebuild the bundled models (minutes)
+	@.venv-models/bin/python scripts/models/minilm.py
+	@.venv-models/bin/python scripts/models/static.py
+	@.venv-models/bin/python scripts/models/check.py
+	@$(BIN)/python scripts/models/reader.py
+
+serve:  ## (not in this release) the HTTP server
+	@echo "The HTTP server is not part of this release; docs/guide/en/limits.md lists what is planned." && exit 1
+
+clean:  ## remove environments and build products
+	rm -rf $(VENV) .venv-conformance .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The ground floor: nouns that rooms share, plumbing, intervals and paired tests."""

@@ -1,0 +1,110 @@
+"""The collections of a workspace directory: create, open, list, drop."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from madang.base.errors import Conflict, InvalidInput, NotFound
+from madang.index import Flat
+from madang.index.protocol import METRICS
+from madang.store import schema, validate
+from madang.store.collection import Collection
+from madang.store.lock import WriterLock
+from madang.text.analyzer import default_analyzer
+
+
+class Database:
+    """Every collection is a directory under `directory/collections`; SQLite in it is the truth."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory / "collections"
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self.lock = WriterLock(directory)
+        self._open: dict[str, Collection] = {}
+
+    def create(self, name: str, dim: int, metric: str = "cosine", index: Any = None,
+               embedder: str | None = None) -> Collection:
+        """Create a collection.
+
+        Args:
+            dim: 1 to 20,000. metric: "cosine", "dot" or "euclidean". index: None or a `Flat()`.
+            embedder: signature of the model whose vectors it holds, if one does.
+
+        Raises:
+            Conflict: it exists already. InvalidInput: a bad name, dimension, metric or index.
+        """
+        name = validate.collection_name(name)
+        if isinstance(dim, bool) or not isinstance(dim, int) or not 1 <= dim <= validate.MAX_DIM:
+            raise InvalidInput(f"dim must be a whole number from 1 to {validate.MAX_DIM:,}, not {dim!r}.")
+        if metric not in METRICS:
+            raise InvalidInput(f"metric {metric!r} is unknown.", remedy=f"Known: {', '.join(METRICS)}.")
+        if not (index is None or index == "flat" or index is Flat or isinstance(index, Flat)):
+            raise InvalidInput(f"index {index!r} is unknown.", remedy="Known: Flat().")
+        if name in self.names():
+            raise Conflict(f"collection {name!r} exists already.", remedy="Open it, or drop it first.")
+        self.lock.acquire()
+        # Made beside and renamed, so that a crash leaves no half collection under its name.
+        new = self._directory / f".new-{uuid.uuid4().hex}"
+        new.mkdir()
+        schema.create(new / schema.FILE_NAME, {
+            "dim": dim, "metric": metric, "index": "flat", "embedder": embedder, "sequence": 0, "next_row": 1,
+            "analyzer": default_analyzer().signature,
+            "created_at": datetime.now(UTC).isoformat(timespec="seconds")})
+        new.rename(self._directory / name)
+        _sync_directory(self._directory)
+        return self.open(name)
+
+    def open(self, name: str) -> Collection:
+        """Open a collection; the same object for the same name. Raises `NotFound` with the names there are."""
+        name = validate.collection_name(name)
+        if name in self._open:
+            return self._open[name]
+        if name not in self.names():
+            raise NotFound(f"no collection is called {name!r} in {self._directory.parent}.",
+                           remedy=f"There are: {', '.join(self.names()) or 'none yet'}.")
+        self._open[name] = Collection(self._directory / name, self.lock)
+        return self._open[name]
+
+    def names(self) -> list[str]:
+        """The collections, sorted."""
+        return sorted(path.parent.name for path in self._directory.glob(f"*/{schema.FILE_NAME}")
+                      if not path.parent.name.startswith("."))
+
+    def drop(self, name: str) -> None:
+        """Remove a collection and all it holds. Raises `NotFound` if it does not exist."""
+        name = validate.collection_name(name)
+        if name not in self.names():
+            raise NotFound(f"no collection is called {name!r} in {self._directory.parent}.",
+                           remedy=f"There are: {', '.join(self.names()) or 'none yet'}.")
+        self.lock.acquire()
+        collection = self._open.pop(name, None)
+        if collection is not None:
+            collection.close()
+        # Renamed first: a crash while deleting must not leave a collection with half its files.
+        gone = self._directory / f".dropped-{uuid.uuid4().hex}"
+        (self._directory / name).rename(gone)
+        _sync_directory(self._directory)
+        for leftover in [*self._directory.glob(".dropped-*"), *self._directory.glob(".new-*")]:
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def close(self) -> None:
+        """Close every collection and let go of the writer lock."""
+        for collection in self._open.values():
+            collection.close()
+        self._open.clear()
+        self.lock.release()
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename survive power loss, where directories can be synced."""
+    if os.name == "posix":
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,167 @@
+"""What the store accepts: names, ids, metadata, vectors. Every refusal names the record, the field and the value."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from madang.base.errors import InvalidInput
+from madang.base.records import Metadata, Record, SparseVector, Vector
+
+MAX_ID_CHARS = 512
+MAX_METADATA_BYTES = 40 * 1024
+MAX_TOP_K = 10_000
+MAX_DIM = 20_000
+_NAME = re.compile(r"[^\W_][\w.-]{0,62}", re.UNICODE)
+
+
+def collection_name(name: str) -> str:
+    """A collection is a directory: letters (any language), digits, `-`, `_`, `.`, at most 63 characters."""
+    normal = unicodedata.normalize("NFC", name) if isinstance(name, str) else ""
+    if not _NAME.fullmatch(normal) or normal.endswith("."):
+        raise InvalidInput(f"collection name {name!r} is not allowed.",
+                           remedy="Use letters, digits, '-', '_' and '.', starting with a letter or digit, "
+                                  "at most 63 characters.")
+    return normal
+
+
+def namespace_name(namespace: str) -> str:
+    if not isinstance(namespace, str) or len(namespace) > MAX_ID_CHARS or "\0" in namespace:
+        raise InvalidInput(f"namespace must be text of at most {MAX_ID_CHARS} characters, not {namespace!r}.")
+    return namespace
+
+
+def record_id(value: Any) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARS or "\0" in value:
+        raise InvalidInput(f"record id must be text of 1 to {MAX_ID_CHARS} characters, not {value!r:.80}.")
+    return value
+
+
+def top_k(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 1 <= value <= MAX_TOP_K:
+        raise InvalidInput(f"top_k must be a whole number from 1 to {MAX_TOP_K:,}, not {value!r}.")
+    return int(value)
+
+
+def vector(values: Any, dim: int, where: str) -> Vector:
+    """A float32 vector (dim,) from a list or array of numbers."""
+    try:
+        array = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{where} must be {dim} numbers, not {values!r:.80}.") from None
+    if array.ndim != 1 or array.shape[0] != dim:
+        shape = array.shape[0] if array.ndim == 1 else array.shape
+        raise InvalidInput(f"{where} has dimension {shape}, but the collection has {dim}.",
+                           remedy="Use the embedder the collection was made with, or make a new collection.")
+    if not np.isfinite(array).all():
+        raise InvalidInput(f"{where} contains NaN or infinity.")
+    return array
+
+
+def sparse(value: Any, where: str) -> SparseVector | None:
+    """A sparse vector from `SparseVector` or {"indices": [...], "values": [...]}; sorted by index."""
+    if value is None:
+        return None
+    if isinstance(value, Mapping) and set(value) == {"indices", "values"}:
+        value = SparseVector(value["indices"], value["values"])
+    if not isinstance(value, SparseVector):
+        raise InvalidInput(f"{where} must have 'indices' and 'values', not {value!r:.80}.")
+    try:
+        indices, values = np.asarray(value.indices), np.asarray(value.values, dtype=np.float32)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"{where} must hold numbers.") from None
+    if indices.ndim != 1 or indices.shape != values.shape:
+        raise InvalidInput(f"{where}: indices and values must be lists of one length.")
+    if len(indices) and (not np.issubdtype(indices.dtype, np.integer) or indices.min() < 0
+                         or indices.max() >= 2**32 or len(np.unique(indices)) != len(indices)):
+        raise InvalidInput(f"{where}: indices must be distinct whole numbers from 0 to 2**32 - 1.")
+    if not np.isfinite(values).all():
+        raise InvalidInput(f"{where} contains NaN or infinity.")
+    order = np.argsort(indices)
+    return SparseVector([int(i) for i in indices[order]], [float(v) for v in values[order]])
+
+
+def metadata(value: Any, where: str) -> Metadata:
+    """Flat metadata: strings, finite numbers, booleans, lists of strings; no null."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidInput(f"{where} must be an object, not {value!r:.80}.")
+    size = 2
+    for key, item in value.items():
+        if not isinstance(key, str) or not key or key.startswith("$"):
+            raise InvalidInput(f"{where}: key {key!r} must be text that does not start with '$'.")
+        if isinstance(item, str):
+            size += len(item.encode("utf-8", "surrogatepass"))
+        elif isinstance(item, list) and all(isinstance(part, str) for part in item):
+            size += sum(len(part.encode("utf-8", "surrogatepass")) + 3 for part in item)
+        elif isinstance(item, bool) or (isinstance(item, int | float) and math.isfinite(item)):
+            size += 8
+        else:
+            raise InvalidInput(f"{where}: value of {key!r} must be a string, a finite number, a boolean or a list of "
+                               f"strings, not {item!r:.80}.", remedy="Leave the key out instead of null.")
+        size += len(key.encode("utf-8", "surrogatepass")) + 4
+    if size > MAX_METADATA_BYTES:
+        raise InvalidInput(f"{where} takes about {size:,} bytes; at most {MAX_METADATA_BYTES:,} are allowed.",
+                           remedy="Keep long text in 'document'.")
+    return dict(value)
+
+
+def text(value: Any, where: str) -> str | None:
+    """Text that can be stored: no lone surrogates."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise InvalidInput(f"{where} must be text, not {value!r:.80}.")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidInput(f"{where} holds a lone surrogate at character {error.start}.") from None
+    return value
+
+
+def records(items: Iterable[Record | Mapping[str, Any]], dim: int) -> list[Record]:
+    """Validated records; of several with one id in a call, the last wins, as in an upsert one by one."""
+    if isinstance(items, Mapping | str) or not isinstance(items, Iterable):
+        raise InvalidInput(f"records must be a list of records, not {items!r:.80}.")
+    unique: dict[str, Record] = {}
+    for position, item in enumerate(items):
+        record = _record(item, position, dim)
+        unique.pop(record.id, None)
+        unique[record.id] = record
+    return list(unique.values())
+
+
+_FIELDS = ("id", "values", "sparse", "metadata", "document", "context")
+
+
+def _record(item: Record | Mapping[str, Any], position: int, dim: int) -> Record:
+    if isinstance(item, Mapping):
+        unknown = sorted(str(key) for key in set(item) - set(_FIELDS))
+        if unknown:
+            raise InvalidInput(f"record {position}: unknown field {unknown[0]!r}.",
+                               remedy=f"Known: {', '.join(_FIELDS)}.")
+        item = Record(**{"id": None, **item})
+    if not isinstance(item, Record):
+        raise InvalidInput(f"record {position} must be a Record or a dict, not {item!r:.80}.")
+    try:
+        identity = record_id(item.id)
+    except InvalidInput as error:
+        raise InvalidInput(f"record {position}: {error.message}") from None
+    where = f"record {identity!r:.60}"
+    if item.values is None:
+        raise InvalidInput(f"{where} has no values.", remedy=f"Give a vector of {dim} numbers.")
+    return Record(identity, vector(item.values, dim, f"{where}: values"), sparse(item.sparse, f"{where}: sparse"),
+                  metadata(item.metadata, f"{where}: metadata"), text(item.document, f"{where}: document"),
+                  text(item.context, f"{where}: context"))
+
+
+def ids(values: Sequence[str]) -> list[str]:
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise InvalidInput(f"ids must be a list of ids, not {values!r:.80}.", remedy='For example ["a", "b"].')
+    return [record_id(value) for value in values]

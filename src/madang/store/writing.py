@@ -1,0 +1,120 @@
+"""Rows into SQLite: the statements a write transaction is made of. Callers hold the writer lock and a transaction."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from madang.base.records import Record, Source
+from madang.store.schema import put_meta
+from madang.text.analyzer import Analyzer
+
+
+class Writer:
+    """Writes records and their postings; keeps the vocabulary (term to id) in memory between transactions."""
+
+    def __init__(self, connection: sqlite3.Connection, analyzer: Analyzer) -> None:
+        self._db = connection
+        self._analyzer = analyzer
+        self._vocabulary: dict[str, int] | None = None
+
+    def forget(self) -> None:
+        """After a rollback: the terms it added do not exist."""
+        self._vocabulary = None
+
+    def insert(self, records: Sequence[Record], namespace: str, source: int | None = None) -> None:
+        """Insert new rows; earlier rows of the same ids are replaced."""
+        self.delete_ids([record.id for record in records], namespace)
+        first = self._reserve_rows(len(records))
+        numbered = list(enumerate(records, start=first))
+        self._db.executemany(
+            "INSERT INTO records VALUES(?, ?, ?, ?, ?, ?, ?)",
+            [(row, namespace, r.id, json.dumps(r.metadata, ensure_ascii=False), r.document, r.context, source)
+             for row, r in numbered])
+        self._db.executemany("INSERT INTO vectors VALUES(?, ?)",
+                             [(row, np.asarray(r.values, dtype="<f4").tobytes()) for row, r in numbered])
+        self._db.executemany(
+            "INSERT INTO sparse VALUES(?, ?, ?)",
+            [(row, np.asarray(r.sparse.indices, dtype="<u4").tobytes(),
+              np.asarray(r.sparse.values, dtype="<f4").tobytes()) for row, r in numbered if r.sparse is not None])
+        self.index_text([(row, indexed_text(r.document, r.context)) for row, r in numbered
+                         if r.document is not None])
+
+    def index_text(self, texts: Sequence[tuple[int, str]]) -> None:
+        """Analyze and store postings of rows."""
+        if not texts:
+            return
+        analyzed = self._analyzer.index_terms([text for _, text in texts])
+        self._add_terms({term for terms in analyzed for term in terms})
+        vocabulary = self._terms()
+        self._db.executemany("INSERT INTO postings VALUES(?, ?, ?)", [
+            (row, np.array([vocabulary[term] for term in terms], dtype="<u4").tobytes(),
+             np.fromiter(terms.values(), dtype="<f4", count=len(terms)).tobytes())
+            for (row, _), terms in zip(texts, analyzed, strict=True)])
+
+    def delete_ids(self, ids: Sequence[str], namespace: str) -> int:
+        """Delete records by id; unknown ids are ignored. Returns how many there were."""
+        rows: list[int] = []
+        for start in range(0, len(ids), 500):
+            part = ids[start:start + 500]
+            marks = ",".join("?" * len(part))
+            rows += [row for (row,) in self._db.execute(
+                f"SELECT row FROM records WHERE namespace = ? AND id IN ({marks})", (namespace, *part))]
+        return self.delete_rows(rows)
+
+    def delete_rows(self, rows: Sequence[int]) -> int:
+        """Delete rows and leave a tombstone for each."""
+        keys = [(row,) for row in rows]
+        for table in ("records", "vectors", "sparse", "postings"):
+            self._db.executemany(f"DELETE FROM {table} WHERE row = ?", keys)
+        self._db.executemany("INSERT INTO tombstones(row) VALUES(?)", keys)
+        return len(keys)
+
+    def replace_source(self, source: Source, records: Sequence[Record], namespace: str) -> None:
+        """One source and its records, in place of what it had."""
+        self.remove_source(source.uri, namespace)
+        cursor = self._db.execute(
+            "INSERT INTO sources(namespace, uri, content_hash, media_type, title, size_bytes, pages, text, chunks,"
+            " ingested_at) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (namespace, source.uri, source.content_hash, source.media_type, source.title, source.size_bytes,
+             json.dumps(source.pages), zlib.compress(source.text.encode("utf-8"), 1), len(records),
+             datetime.now(UTC).isoformat(timespec="seconds")))
+        if records:
+            self.insert(records, namespace, cursor.lastrowid)
+
+    def remove_source(self, uri: str, namespace: str) -> bool:
+        """Remove a source and its records; False when it was not there."""
+        found = self._db.execute("SELECT source FROM sources WHERE namespace = ? AND uri = ?",
+                                 (namespace, uri)).fetchone()
+        if found is None:
+            return False
+        self.delete_rows([row for (row,) in self._db.execute("SELECT row FROM records WHERE source = ?", found)])
+        self._db.execute("DELETE FROM sources WHERE source = ?", found)
+        return True
+
+    def _reserve_rows(self, count: int) -> int:
+        (first,) = self._db.execute("SELECT COALESCE((SELECT value FROM meta WHERE key = 'next_row'), '1')").fetchone()
+        put_meta(self._db, "next_row", int(first) + count)
+        return int(first)
+
+    def _terms(self) -> dict[str, int]:
+        if self._vocabulary is None:
+            self._vocabulary = dict(self._db.execute("SELECT term, term_id FROM terms"))
+        return self._vocabulary
+
+    def _add_terms(self, terms: Iterable[str]) -> None:
+        vocabulary = self._terms()
+        new = sorted(term for term in terms if term not in vocabulary)  # sorted: the same input, the same ids
+        fresh = {term: number for number, term in enumerate(new, start=len(vocabulary))}
+        self._db.executemany("INSERT INTO terms(term, term_id) VALUES(?, ?)", fresh.items())
+        vocabulary.update(fresh)
+
+
+def indexed_text(document: str, context: str | None) -> str:
+    """What BM25 reads of a record."""
+    return f"{context}\n{document}" if context else document

@@ -1,0 +1,168 @@
+"""The workspace: one directory with its collections and settings; `madang.open` makes it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from madang.base import settings, trace
+from madang.base.errors import Conflict, InvalidInput, NotFound
+from madang.base.messages import Answer, IngestReport, Passage
+from madang.base.records import Filter
+from madang.models.protocol import Embedder
+from madang.models.resolve import Models
+from madang.rag.answer import answer_by_chat, answer_by_reader
+from madang.rag.ingest import ProgressListener, ingest
+from madang.rag.retrieve import Mode, Retrieved, retrieve
+from madang.store import Collection, Database, Fusion
+
+DEFAULT_DIRECTORY = "./courtyard"
+DEFAULT_COLLECTION = "docs"
+
+
+def open(path: str | Path | None = None, *, create: bool = True) -> Workspace:  # noqa: A001
+    """Open a workspace directory, creating it on first use.
+
+    Args:
+        path: the directory; default `MADANG_WORKSPACE` or `./courtyard`.
+        create: False refuses a directory that is not there instead of creating it.
+
+    Raises:
+        InvalidInput: the path is a file, or `madang.toml` in it is not valid. NotFound: not there, create=False.
+    """
+    return Workspace(path, create=create)
+
+
+class Workspace:
+    """Collections, models and settings of one directory. Also a context manager; `close` lets others write."""
+
+    def __init__(self, path: str | Path | None = None, *, create: bool = True) -> None:
+        self.path = Path(path or os.environ.get("MADANG_WORKSPACE") or DEFAULT_DIRECTORY).expanduser().absolute()
+        if self.path.exists() and not self.path.is_dir():
+            raise InvalidInput(f"workspace {self.path} is a file.", remedy="Name a directory.")
+        if not self.path.exists() and not create:
+            raise NotFound(f"there is no workspace at {self.path}.",
+                           remedy="Make one with: madang ingest PATH, or name another with --workspace DIR.")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.settings = settings.load(self.path)
+            self._database = Database(self.path)
+        except OSError as error:
+            raise InvalidInput(f"workspace {self.path} cannot be used: {error.strerror or error}.",
+                               remedy="Name a directory you may write to.") from error
+        self.models = Models(self.settings)
+
+    # Documents
+
+    def ingest(self, paths: str | Path | Sequence[str | Path], collection: str = DEFAULT_COLLECTION, *,
+               embedder: str | None = None, progress: ProgressListener | None = None) -> IngestReport:
+        """Bring a collection up to date with files and folders; made on first use.
+
+        Args:
+            paths: files and folders; text, Markdown, HTML, PDF, DOCX, source code.
+            embedder: which model embeds a new collection, e.g. "bundled/static"; default from the settings. An
+                existing collection keeps its own.
+            progress: called with an `IngestProgress` after every step and commit.
+        """
+        if isinstance(paths, str | Path):
+            paths = [paths]
+        made = collection in self.collections()
+        if made:
+            target = self.collection(collection)
+            model = self._embedder_of(target, embedder)
+        else:
+            model = self.models.embedder(embedder or self.settings.models.embed)
+            target = self._database.create(collection, model.dim, "cosine", embedder=model.signature)
+        try:
+            return ingest(paths, target, model, chunk_chars=self.settings.ingest.chunk_chars,
+                          max_file_bytes=int(self.settings.ingest.max_file_mb * 1_000_000), exclude=[self.path],
+                          progress=progress)
+        except (NotFound, InvalidInput):
+            if not made:  # nothing was read: leave no empty collection behind
+                self._database.drop(collection)
+            raise
+
+    def ask(self, question: str, collection: str = DEFAULT_COLLECTION, *, top_k: int | None = None,
+            model: str | None = None, filter: Filter | None = None,  # noqa: A002
+            on_text: Callable[[str], None] | None = None) -> Answer:
+        """Answer a question from a collection's documents, with numbered citations that were read back.
+
+        Args:
+            model: who answers: "bundled/reader", or "SERVICE/MODEL" for a configured service.
+            on_text: receives a chat model's answer as it streams.
+        """
+        name = model or self.settings.models.chat
+        with trace.span("ask", model=name) as span:
+            found, target = self._retrieve(question, collection, top_k or self.settings.retrieval.top_k, "hybrid",
+                                           filter)
+            if self.models.is_reader(name):
+                answer = answer_by_reader(question, found, self.models.reader(name), target)
+            else:
+                answer = answer_by_chat(question, found, self.models.chat_model(name), target, on_text=on_text)
+        return replace(answer, timings_ms=span.timings_ms(), trace_id=span.trace_id)
+
+    def search(self, query: str, collection: str = DEFAULT_COLLECTION, *, top_k: int = 10, mode: Mode = "hybrid",
+               filter: Filter | None = None) -> list[Passage]:  # noqa: A002
+        """The passages that match a query best, by meaning and words ("hybrid"), or one of them ("dense", "bm25")."""
+        with trace.span("search"):
+            return self._retrieve(query, collection, top_k, mode, filter)[0].passages
+
+    def _retrieve(self, question: str, collection: str, top_k: int, mode: Mode,
+                  filter: Filter | None) -> tuple[Retrieved, Collection]:  # noqa: A002
+        target = self.collection(collection)
+        options = self.settings.retrieval
+        fusion = Fusion(options.rrf_k, options.dense_weight, options.lexical_weight)
+        return retrieve(question, target, self._embedder_of(target), top_k=top_k, fusion=fusion, mode=mode,
+                        filter=filter), target
+
+    def _embedder_of(self, collection: Collection, wanted: str | None = None) -> Embedder:
+        """The embedder a collection was made with; another one would compare apples with pears."""
+        signature = collection.embedder
+        if signature is None:
+            raise InvalidInput(f"collection {collection.name!r} holds vectors of your own; it has no embedder.",
+                               remedy="Query it from Python with a vector, or ingest into another collection.")
+        name = signature.partition("@")[0]
+        if wanted is not None and wanted != name:
+            raise Conflict(f"collection {collection.name!r} was made with {name}, not {wanted}.",
+                           remedy=f"Leave the embedder out, or use another collection for {wanted}.")
+        model = self.models.embedder(name)
+        if model.signature != signature:
+            raise Conflict(f"collection {collection.name!r} was made with {signature}, but this is {model.signature}.",
+                           remedy="Ingest into a new collection: vectors of two models cannot be compared.")
+        return model
+
+    # Collections
+
+    def create_collection(self, name: str, dim: int, metric: str = "cosine", index: Any = None) -> Collection:
+        """Create a collection for vectors of your own. See `Database.create` for what is refused."""
+        return self._database.create(name, dim, metric, index)
+
+    def collection(self, name: str) -> Collection:
+        """Open a collection. Raises `NotFound` with the names there are."""
+        return self._database.open(name)
+
+    def collections(self) -> list[str]:
+        """Names of the collections, sorted."""
+        return self._database.names()
+
+    def drop_collection(self, name: str) -> None:
+        """Remove a collection and all it holds."""
+        self._database.drop(name)
+
+    def close(self) -> None:
+        """Close all collections and let another process write."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 where: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Workspace({str(self.path)!r})"
