@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import importlib.util
 import io
+import pkgutil
 import pydoc
 import re
 import sys
@@ -29,10 +31,23 @@ _NOT_IMPORTED = {"antigravity", "this", "idlelib", "lib2to3", "test", "tkinter",
 
 
 def every_module() -> Iterator[str]:
-    """Names of all public standard-library modules."""
+    """Names of all public standard-library modules, those inside packages included."""
     for name in sorted(sys.stdlib_module_names):
         if not name.startswith("_") and name not in _NOT_IMPORTED:
             yield name
+            yield from _inside(name)
+
+
+def _inside(package: str) -> Iterator[str]:
+    """Public modules below a package, found without importing them."""
+    spec = importlib.util.find_spec(package)
+    folders = spec.submodule_search_locations if spec is not None else None
+    for found in pkgutil.iter_modules(folders) if folders else ():
+        if not found.name.startswith("_") and found.name not in {"test", "tests", "idle_test"}:
+            name = f"{package}.{found.name}"
+            yield name
+            if found.ispkg:
+                yield from _inside(name)
 
 
 def render(name: str) -> str | None:

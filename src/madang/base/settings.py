@@ -119,7 +119,9 @@ def _services(raw: Any, path: Path, env: Mapping[str, str]) -> dict[str, Service
     services = {}
     for name in sorted(names):
         table = raw.get(name, {})
-        if name == "openai" and isinstance(table, dict):
+        if name == "openai" and isinstance(table, dict) and "base_url" not in table:
+            # A workspace that names another address does not get the key that was meant for OpenAI's: it may be a
+            # stranger's workspace.
             defaults = {"base_url": env.get("OPENAI_BASE_URL"), "api_key": env.get("OPENAI_API_KEY")}
             table = {k: v for k, v in defaults.items() if v} | table
         services[name] = _section(Service, table, f"services.{name}", path, env)

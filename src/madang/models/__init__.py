@@ -1,0 +1,1 @@
+"""Who thinks: embedders, chat models and readers behind one interface, found by name."""

@@ -1,0 +1,107 @@
+"""What a model offers. Rooms above know models only through these protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from madang.base.messages import Delta, Message, Passage
+
+Vectors: TypeAlias = NDArray[np.float32]
+EmbedKind = Literal["document", "query"]
+Progress: TypeAlias = Callable[[int], None]   # called with the number of texts finished since the last call
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """Texts to unit vectors."""
+
+    @property
+    def name(self) -> str:
+        """How configuration names it, e.g. "bundled/minilm"."""
+        ...
+
+    @property
+    def signature(self) -> str:
+        """Name plus whatever decides its vectors (a digest of the weights); stored with a collection."""
+        ...
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """ISO 639-1 codes it was made for; empty means unknown: treated as any."""
+        ...
+
+    def embed(self, texts: Sequence[str], kind: EmbedKind = "document",
+              progress: Progress | None = None) -> Vectors:
+        """float32 (n, dim), rows of length 1, in the order of `texts`. An empty list gives (0, dim)."""
+        ...
+
+
+@runtime_checkable
+class ChatModel(Protocol):
+    """A conversation to a streamed answer."""
+
+    @property
+    def name(self) -> str: ...
+
+    def chat(self, messages: Sequence[Message], *, temperature: float = 0.0,
+             max_tokens: int | None = None) -> Iterator[Delta]:
+        """Stream the answer. Raises `ServiceError` with a message that says what to do next."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A sentence picked from passage number `passage` (0-based): text[start:end] of that passage."""
+
+    passage: int
+    start: int
+    end: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a reader found. `answered` is False when `score` is below the calibrated `threshold`."""
+
+    evidence: list[Evidence]
+    score: float
+    threshold: float
+
+    @property
+    def answered(self) -> bool:
+        return bool(self.evidence) and self.score >= self.threshold
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """An extractive reader: question and passages to the sentences that answer."""
+
+    @property
+    def name(self) -> str: ...
+
+    def read(self, question: str, passages: Sequence[Passage]) -> Reading: ...
+
+
+class Provider(Protocol):
+    """A family of models, registered under the entry point group `madang.providers`.
+
+    A model is named "PROVIDER/MODEL" or, for a configured service, "SERVICE/MODEL".
+    """
+
+    def models(self) -> list[str]:
+        """Names of the models it can offer without asking anyone; may be empty."""
+        ...
+
+    def embedder(self, model: str) -> Embedder: ...
+
+    def chat_model(self, model: str) -> ChatModel: ...
+
+    def reader(self, model: str) -> Reader: ...

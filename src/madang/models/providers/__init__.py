@@ -1,0 +1,1 @@
+"""Families of models, each registered as an entry point in `madang.providers`."""

@@ -1,0 +1,66 @@
+"""From a model's name to the model: "bundled/minilm", or "SERVICE/MODEL" for a configured service."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from madang.base import registry
+from madang.base.errors import InvalidInput, NotFound
+from madang.base.settings import Settings
+from madang.models.protocol import ChatModel, Embedder, Provider, Reader
+
+
+class Models:
+    """Resolves names for one workspace and keeps what it loaded, so that weights are read once."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._providers: dict[str, Provider] = {}
+        self._loaded: dict[tuple[str, str], Any] = {}
+        self._lock = threading.Lock()
+
+    def embedder(self, name: str) -> Embedder:
+        """The embedder called `name`. Raises `NotFound` with the known names."""
+        return self._get("embedder", name)  # type: ignore[no-any-return]
+
+    def chat_model(self, name: str) -> ChatModel:
+        """The chat model called `name`."""
+        return self._get("chat_model", name)  # type: ignore[no-any-return]
+
+    def reader(self, name: str) -> Reader:
+        """The extractive reader called `name`."""
+        return self._get("reader", name)  # type: ignore[no-any-return]
+
+    def is_reader(self, name: str) -> bool:
+        """Whether `name` reads extractively instead of chatting."""
+        return name == "bundled/reader"
+
+    def _get(self, role: str, name: str) -> Any:
+        key = (role, name)
+        with self._lock:   # two threads that ask at once get the same weights
+            if key not in self._loaded:
+                provider, model = self._split(name)
+                self._loaded[key] = getattr(self._provider(provider), role)(model)
+            return self._loaded[key]
+
+    @staticmethod
+    def _split(name: str) -> tuple[str, str]:
+        provider, slash, model = name.partition("/")
+        if not slash or not provider or not model:
+            raise InvalidInput(f"model name {name!r} is not of the form PROVIDER/MODEL.",
+                               remedy='For example "bundled/minilm" or "openai/gpt-4o-mini".')
+        return provider, model
+
+    def _provider(self, name: str) -> Provider:
+        if name not in self._providers:
+            service = self._settings.services.get(name)
+            if service is not None:
+                self._providers[name] = registry.load(registry.PROVIDERS, service.kind)(name, service)
+            elif name == "bundled":
+                self._providers[name] = registry.load(registry.PROVIDERS, name)()
+            else:
+                known = ", ".join(sorted({"bundled", *self._settings.services}))
+                raise NotFound(f"no provider or service is called {name!r}.",
+                               remedy=f"Known: {known}. Or add [services.{name}] to madang.toml.")
+        return self._providers[name]

@@ -1,0 +1,1 @@
+"""Retrieval-augmented generation: load, chunk, ingest, retrieve, cite, answer."""

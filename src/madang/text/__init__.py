@@ -1,0 +1,1 @@
+"""Text as language: the named analyzer, sentences, languages."""

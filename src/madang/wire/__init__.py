@@ -1,0 +1,1 @@
+"""Foreign dialects: one file each, pure functions from JSON to nouns and back."""
