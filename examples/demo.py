@@ -12,13 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from pydoc_corpus import WELL_KNOWN, every_module, write
 from rich.console import Console
 from rich.rule import Rule
 
 import madang
 from madang.cli import render
 from madang.cli.ingest import Bar
-from pydoc_corpus import WELL_KNOWN, every_module, write
 
 ROOT = Path(__file__).resolve().parents[1]
 QUESTIONS = [

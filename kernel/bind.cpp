@@ -64,7 +64,8 @@ void check_threads(std::int64_t threads) {
 
 void check_prepared(const madang::Prepared& result, const char* name) {
     const std::string where = std::string(name) + ": row " + std::to_string(result.row);
-    if (result.refusal == madang::Refusal::not_finite) refuse(where + " contains NaN or infinity; remove or replace it.");
+    if (result.refusal == madang::Refusal::not_finite)
+        refuse(where + " contains NaN or infinity; remove or replace it.");
     if (result.refusal == madang::Refusal::too_large)
         refuse(where + " is longer than 9.1e18, so that scores could overflow float32; scale the vectors down.");
 }
@@ -73,7 +74,8 @@ void check_prepared(const madang::Prepared& result, const char* name) {
 void check_rows(const std::int64_t* rows, std::int64_t size, std::int64_t count) {
     for (std::int64_t i = 0; i < size; ++i) {
         if (rows[i] < 0 || rows[i] >= count)
-            refuse("rows: " + std::to_string(rows[i]) + " is out of range; there are " + std::to_string(count) + " rows.");
+            refuse("rows: " + std::to_string(rows[i]) + " is out of range; there are " + std::to_string(count)
+                   + " rows.");
         if (i > 0 && rows[i] <= rows[i - 1]) refuse("rows: must be strictly ascending; use np.unique.");
     }
 }
@@ -93,7 +95,8 @@ void prepare(nb::handle vectors, const std::string& metric, nb::handle out, std:
     nb::ndarray<> to;
     if (!out.is_none()) {
         to = array<float, nb::ndarray<>>(out, "out", "float32", 2);
-        if (to.shape(0) != from.shape(0) || to.shape(1) != from.shape(1)) refuse("out: must have the shape of vectors.");
+        if (to.shape(0) != from.shape(0) || to.shape(1) != from.shape(1))
+            refuse("out: must have the shape of vectors.");
     }
     const auto* read = static_cast<const float*>(from.data());
     auto* write = out.is_none() ? nullptr : static_cast<float*>(to.data());

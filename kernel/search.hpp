@@ -12,8 +12,8 @@ namespace madang {
 
 namespace detail {
 
-constexpr std::int64_t max_queries = 256;        // searched together: they share each block of rows in the cache
-constexpr std::int64_t max_hits = 1 << 22;       // kept per thread: 64 MiB
+constexpr std::int64_t max_queries = 256;   // searched together: they share each block of rows in the cache
+constexpr std::int64_t max_hits = 1 << 22;  // kept per thread: 64 MiB
 
 // Heaps for `queries` queries on each of `threads` threads.
 class Heaps {
@@ -81,7 +81,8 @@ private:
     std::int64_t kept() const { return std::max<std::int64_t>(1, std::min(problem_.k, candidates_)); }
 
     std::int64_t group_size() const {
-        const std::int64_t share = by_queries_ ? (problem_.query_count + threads_ - 1) / threads_ : problem_.query_count;
+        const std::int64_t all = problem_.query_count;
+        const std::int64_t share = by_queries_ ? (all + threads_ - 1) / threads_ : all;
         return std::clamp<std::int64_t>(share, 1, std::clamp<std::int64_t>(max_hits / kept(), 1, max_queries));
     }
 

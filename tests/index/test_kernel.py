@@ -241,7 +241,7 @@ def test_isas_are_chosen_by_name() -> None:
     for isa in ISAS:
         _kernel.set_isa(isa)
         assert _kernel.isa() == isa
-    with pytest.raises(ValueError, match="isa: 'mmx' is not available here; choose one of: auto, .*plain"):
+    with pytest.raises(ValueError, match=r"isa: 'mmx' is not available here; choose one of: auto, .*plain"):
         _kernel.set_isa("mmx")
     assert _kernel.isa() == ISAS[-1]
 

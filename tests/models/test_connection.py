@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from madang.base.errors import InvalidInput, ServiceError
+from madang.base.settings import Service
+from madang.models.providers.openai_compatible import OpenAICompatibleProvider
 from tests.models.service_stub import (
     ASK,
     BUSY,
@@ -27,10 +31,6 @@ from tests.models.service_stub import (
     stream,
     text_of,
 )
-
-from madang.base.errors import InvalidInput, ServiceError
-from madang.base.settings import Service
-from madang.models.providers.openai_compatible import OpenAICompatibleProvider
 
 LIMITED = Reply(429, json={"error": {"message": "Rate limit reached", "code": "rate_limit_exceeded"}})
 MODELS = Reply(json={"data": [{"id": f"model-{n}"} for n in range(14)] + [{"id": "tiny-1"}]})

@@ -12,6 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from madang.base.errors import InvalidInput, NotFound, ServiceError
+from madang.base.messages import Delta, Message, Usage
+from madang.models.protocol import ChatModel, Embedder
 from tests.models.service_stub import (
     ASK,
     BUSY,
@@ -28,10 +32,6 @@ from tests.models.service_stub import (
     stream,
     text_of,
 )
-
-from madang.base.errors import InvalidInput, NotFound, ServiceError
-from madang.base.messages import Delta, Message, Usage
-from madang.models.protocol import ChatModel, Embedder
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.models.service_stub import ASK, ServiceStub, answer, text_of
 
 from madang.base import registry
 from madang.base.errors import InvalidInput, NotFound
 from madang.base.settings import Service, Settings
 from madang.models.resolve import Models
+from tests.models.service_stub import ASK, ServiceStub, answer, text_of
 
 MODULE = "madang_stranger_who_provides"
 # A stranger's provider, which notes what it loads and can be held up while loading.

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.models.service_stub import ASK, KEY, Reply, ServiceStub, answer, connect, refused_url, text_of
 
 from madang.base.errors import InvalidInput, ServiceError
+from tests.models.service_stub import ASK, KEY, Reply, ServiceStub, answer, connect, refused_url, text_of
 
 # A certificate for localhost that signs itself, valid until 2124; its key protects nothing.
 CERTIFICATE = (

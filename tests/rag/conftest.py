@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.models.fakes import WordHashEmbedder
 
 from madang.store import Collection, Database
+from tests.models.fakes import WordHashEmbedder
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.models.fakes import ScriptedChat, WordHashEmbedder
 
 from madang.base.errors import InvalidInput
 from madang.base.messages import Location, Passage
@@ -19,6 +18,7 @@ from madang.rag.ingest import ingest
 from madang.rag.retrieve import Mode, Retrieved, retrieve
 from madang.store import Collection
 from madang.text.analyzer import default_analyzer
+from tests.models.fakes import ScriptedChat, WordHashEmbedder
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.rag import samples
 
 from madang.base.errors import InvalidInput
 from madang.rag.chunk import Chunk, chunk, embedding_text
 from madang.rag.load import Block, Box, Document, code, html, markdown, text
+from tests.rag import samples
 
 MAX_CHARS = st.sampled_from([100, 101, 150, 800])
 
@@ -157,13 +157,20 @@ def test_the_last_chunk_of_a_section_is_no_remnant() -> None:
     assert max(sizes) < 150
 
 
+def test_code_that_fits_is_not_cut_to_fill_a_chunk() -> None:
+    fence = "```\n" + "line\n" * 17 + "```"
+    assert bodies(markdown.parse(f"Like this:\n\n{fence}\n")) == ["Like this:", fence]
+
+
 def test_definitions_of_a_manual_share_chunks_and_keep_their_names() -> None:
     functions = "".join(f"    f{number}(x)\n        Does {number}.\n\n" for number in range(12))
     long = "    walk(top)\n        First.\n\n" + "".join(f"        Paragraph {n} of it.\n\n" for n in range(12))
     document = text.parse(f"NAME\n    m - a module\n\nFUNCTIONS\n{functions}{long}")
     chunks = chunk(document, max_chars=200)
     assert "FUNCTIONS > walk(top)" in {piece.heading for piece in chunks}
-    assert sum(piece.heading == "FUNCTIONS" for piece in chunks) <= 4
+    shared = [piece.end - piece.start for piece in chunks if piece.heading == "FUNCTIONS"]
+    assert 3 <= len(shared) <= 4
+    assert max(shared) < 150  # from half of a chunk on, a new definition starts a new one
 
 
 GRAPHEMES = ["e\u0301", "👩\u200d👩\u200d👧", "❤\ufe0f", "👍🏽", "🇰🇷", "각", "한", "ก็", "1\ufe0f\u20e3"]

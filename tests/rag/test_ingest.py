@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.models.fakes import WordHashEmbedder
 
 from madang.base.errors import NotFound
 from madang.rag.ingest import IngestProgress, ingest
 from madang.store import Collection, Database
+from tests.models.fakes import WordHashEmbedder
 
 
 def test_the_second_run_does_nothing_and_later_ones_only_what_changed(

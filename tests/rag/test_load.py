@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.rag import samples
 
 from madang.base.errors import InvalidInput, NotFound, Unreadable
 from madang.rag.load import SUFFIXES, is_supported, load
+from tests.rag import samples
 
 KOREAN = "\n\n".join(samples.KOREAN)
 UTF8_BOM = b"\xef\xbb\xbf"

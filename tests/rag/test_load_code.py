@@ -12,9 +12,9 @@ from textwrap import indent
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.rag import samples
 
 from madang.rag.load import code
+from tests.rag import samples
 
 LINES = st.sampled_from([
     "", "def f():", "async def g(x,", "class C:", "class D(B):", "    def m(self):", "    x = 1", "        return 2",
@@ -103,12 +103,12 @@ def test_generated_modules_are_cut_where_ast_cuts_them(source: str) -> None:
 
 
 def test_paths_and_leftovers() -> None:
-    source = ('#!/usr/bin/env python\n"""What it is."""\n\nimport os\nX = 1\n\n\n# about f\ndef f():\n    return X\n\n\n'
+    source = ('#!/usr/bin/env python\n"""What it is."""\n\nimport os\nX = 1\n\n\n# free\n\n# about f\ndef f():\n    return X\n\n\n'
               "class C(object):\n    '''Doc.'''\n\n    a = 1\n\n    @property\n    def p(self):\n        return 2\n\n"
               "    b = 2\n\n    class D:\n        def q(self): ...\n\n\nif X:\n    f()\n")
     assert samples.outline(code.parse(source, ".py", "m")) == [
         ("paragraph", "m", '#!/usr/bin/env python\n"""What it is."""'),
-        ("code", "m", "import os\nX = 1"),
+        ("code", "m", "import os\nX = 1\n\n\n# free"),
         ("code", "m > f", "# about f\ndef f():\n    return X"),
         ("code", "m > C", "class C(object):\n    '''Doc.'''\n\n    a = 1"),
         ("code", "m > C > p", "    @property\n    def p(self):\n        return 2"),

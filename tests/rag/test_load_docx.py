@@ -12,10 +12,10 @@ import docx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.rag import samples
 
 from madang.base.errors import Unreadable
 from madang.rag.load import docx as loader
+from tests.rag import samples
 
 PATH = Path("a.docx")
 
@@ -73,7 +73,8 @@ def test_headings_whose_style_has_another_name(name: str, level: int) -> None:
     assert [block.level for block in read(document).blocks] == [level, level]
 
 
-@pytest.mark.parametrize(("in_style", "in_paragraph", "level"), [(1, None, 2), (None, 0, 1), (1, 9, 0), (9, 3, 4)])
+@pytest.mark.parametrize(("in_style", "in_paragraph", "level"), [(1, None, 2), (None, 0, 1), (1, 9, 0), (9, 3, 4),
+                                                               (9, None, 0)])
 def test_headings_by_outline_level(in_style: int | None, in_paragraph: int | None, level: int) -> None:
     document = docx.Document()
     style = document.styles.add_style("x", docx.enum.style.WD_STYLE_TYPE.PARAGRAPH)
@@ -89,7 +90,8 @@ def test_revisions_links_controls_and_text_boxes() -> None:
     box = "<w:txbxContent><w:p><w:r><w:t>once</w:t></w:r></w:p></w:txbxContent>"
     document = docx.Document()
     for xml in (
-        f"<w:p><w:ins>{run.format('inserted')}</w:ins><w:del><w:r><w:delText>deleted</w:delText></w:r></w:del></w:p>",
+        f"<w:p><w:ins>{run.format('inserted')}</w:ins><w:del><w:r><w:delText>deleted</w:delText></w:r></w:del>"
+        f"<w:moveFrom>{run.format('moved away')}</w:moveFrom></w:p>",
         f"<w:p><w:hyperlink>{run.format('link')}</w:hyperlink><w:r><w:tab/><w:t>after</w:t></w:r>"
         "<w:r><w:instrText>PAGE</w:instrText></w:r></w:p>",
         f"<w:sdt><w:sdtContent><w:p>{run.format('control')}</w:p></w:sdtContent></w:sdt>",

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.rag import samples
 
 from madang.rag.load import html
+from tests.rag import samples
 
 TAGS = ("div", "p", "b", "span", "ul", "ol", "li", "table", "tr", "td", "th", "pre", "h1", "h3", "dl", "dt", "dd",
         "script", "style", "title", "template", "br", "details", "a", "body", "head", "svg", "select", "option")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.rag import samples
 
 from madang.rag.load import markdown
+from tests.rag import samples
 
 LINES = st.sampled_from([
     "", "# Title", "## Part *two*", "Setext", "===", "---", "text", "  text", "- item", "  - inner", "1. one", "> quote",

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.rag import samples
-from tests.rag.samples import Line, lines
 
 from madang.base.errors import Unreadable
 from madang.rag.load import Document, pdf
+from tests.rag import samples
+from tests.rag.samples import Line, lines
 
 PATH = Path("a.pdf")
 

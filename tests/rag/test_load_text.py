@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from tests.rag import samples
 
 from madang.base.errors import Unreadable
 from madang.rag.load import text
 from madang.rag.load.decode import decode
+from tests.rag import samples
 
 # Text with much of what the scanners look at.
 LINES = st.sampled_from([

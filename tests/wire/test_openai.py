@@ -13,10 +13,10 @@ import httpx_sse
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tests.wire import openai_samples as samples
 
 from madang.base.messages import Delta, Message, Usage
 from madang.wire import openai
+from tests.wire import openai_samples as samples
 
 
 def text_of(deltas: list[Delta]) -> str:

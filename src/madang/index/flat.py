@@ -284,14 +284,12 @@ def _payload(view: _View) -> Iterator[bytes | memoryview]:
 
 
 def _content(file: BufferedReader, mmap: bool) -> NDArray[np.uint8]:
-    """The bytes of a file, mapped or in memory, read-only, from the start of a cache line on."""
+    """The bytes of a file, mapped read-only or in memory, from the start of a cache line on."""
     size = os.fstat(file.fileno()).st_size
     if mmap and size:
         return np.frombuffer(memory_map.mmap(file.fileno(), 0, access=memory_map.ACCESS_READ), dtype=np.uint8)
     content = _aligned(-(-size // 4), 1).reshape(-1).view(np.uint8)[:size]
-    read = file.readinto(content.data)
-    content.flags.writeable = False
-    return content[:read]
+    return content[:file.readinto(content.data)]
 
 
 def _parsed(path: Path, content: NDArray[np.uint8]) -> tuple[Metric, _View]:
