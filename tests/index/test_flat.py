@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 import threading
 import zlib
 from itertools import cycle
@@ -396,20 +397,37 @@ def test_searches_beside_a_writer_see_whole_batches(tmp_path: Path) -> None:
     assert len(index) == 40 * size
 
 
+@pytest.mark.parametrize("write", [lambda index: index.add(random(9, 5)), lambda index: index.remove(np.arange(9)),
+                                   lambda index: [index.add(random(3, 5)) for _ in range(9)]])
+@pytest.mark.parametrize("removed", [(), (3,), (3, 4, 5, 6, 7, 8)])
+def test_a_write_leaves_what_a_running_search_sees(write: Any, removed: tuple[int, ...]) -> None:
+    index = filled(removed=removed)
+    index.add(random(1, 5))  # has grown, so that free slots lie behind the used ones
+    view = index._view
+    before = [part[:view.used].copy() for part in (view.data, view.rows, view.live) if part is not None]
+    write(index)
+    after = [part[:view.used] for part in (view.data, view.rows, view.live) if part is not None]
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
 def test_writers_take_turns() -> None:
-    index, rows = Flat(4, "dot"), list[int]()
-    lock = threading.Lock()
+    index, rows = Flat(4, "dot"), list[list[int]]()
+    vectors = random(3, 4)
 
     def adds() -> None:
-        for seed in range(50):
-            added = index.add(random(3, 4, seed))
-            with lock:
-                rows.extend(added.tolist())
+        for _ in range(150):
+            rows.append(index.add(vectors).tolist())
 
-    writers = [threading.Thread(target=adds) for _ in range(4)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert sorted(rows) == list(range(600))
-    assert len(index) == 600
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # a switch at nearly every step
+    try:
+        writers = [threading.Thread(target=adds) for _ in range(4)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert sorted(sum(rows, [])) == list(range(1800))
+    assert len(index) == 1800

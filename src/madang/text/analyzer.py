@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TypeAlias
 
-from snowballstemmer.english_stemmer import EnglishStemmer
+import Stemmer
 
 from madang.base.errors import Conflict, MissingDependency
 from madang.text.korean import Analysis, Bigrams, Kiwi, Korean, Token, folded, has_hangul, has_kiwi
@@ -68,7 +68,7 @@ class Analyzer:
         """`cache_size`: how many words are remembered; each takes a few hundred bytes."""
         self.signature = f"{_prefix()}|{korean.name}"
         self._korean = korean
-        self._stemmer = EnglishStemmer()
+        self._stemmer = Stemmer.Stemmer("english", 0)  # uncached: the analyses are remembered
         self._lock = threading.Lock()  # around both of the above, which hold state while they work
         self._cache_size = cache_size
         self._cache: dict[str, _Entry] = {}
@@ -199,7 +199,8 @@ class Analyzer:
             word = word[:-1]
         term = folded(word.replace(",", ""))
         if _LATIN.fullmatch(term):
-            return self._stemmer.stemWord(term) or term
+            stem: str = self._stemmer.stemWord(term)
+            return stem or term
         return term
 
 
@@ -231,7 +232,7 @@ def _analyzers() -> dict[str, Analyzer]:
 
 
 def _prefix() -> str:
-    return f"madang-analyzer:{VERSION}|en:porter2-{importlib.metadata.version('snowballstemmer')}"
+    return f"madang-analyzer:{VERSION}|en:porter2-{importlib.metadata.version('PyStemmer')}"
 
 
 def _weighted(words: Sequence[str], known: Mapping[str, _Entry]) -> dict[str, float]:

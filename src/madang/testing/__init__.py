@@ -1,1 +1,0 @@
-"""Suites that ship with the package, for whoever implements one of its protocols. Nobody inside imports them."""
