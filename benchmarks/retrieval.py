@@ -83,8 +83,8 @@ def _difference(a: list[float], b: list[float]) -> dict[str, float]:
 
 
 def _proportion(hits: list[bool]) -> dict[str, float]:
-    low, high = wilson(sum(hits), len(hits))
-    return {"mean": round(sum(hits) / len(hits), 4), "low": round(low, 4), "high": round(high, 4)}
+    interval = wilson(sum(hits), len(hits))
+    return {"mean": round(interval.mean, 4), "low": round(interval.low, 4), "high": round(interval.high, 4)}
 
 
 def rows() -> list[Row]:

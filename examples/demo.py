@@ -51,7 +51,7 @@ def main() -> int:
             screen.print(f"error: {problem.message}", markup=False)
 
         screen.print(Rule("2. Questions", align="left"))
-        workspace.search("warm up", collection)  # loads the model and the index; answers are timed after start
+        workspace.ask("warm up", collection)  # loads the models and the index; answers are timed after start
         for question in QUESTIONS:
             screen.print(f"\n[bold cyan]? {question}[/]")
             render.answer(workspace.ask(question, collection), screen)

@@ -16,14 +16,14 @@ from pathlib import Path
 
 # Well-known modules: enough to ask about, few enough to embed in a minute.
 WELL_KNOWN = (
-    "abc", "argparse", "ast", "asyncio", "base64", "bisect", "calendar", "collections", "configparser",
-    "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", "doctest", "email.message",
-    "enum", "fnmatch", "fractions", "functools", "getpass", "glob", "gzip", "hashlib", "heapq", "hmac", "html",
-    "http.client", "inspect", "io", "itertools", "json", "locale", "logging", "math", "mimetypes", "os", "pathlib",
+    "abc", "argparse", "asyncio", "base64", "bisect", "calendar", "collections", "configparser",
+    "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", 
+    "fnmatch", "fractions", "functools", "getpass", "glob", "gzip", "hashlib", "heapq", "hmac", "html",
+    "itertools", "json", "locale", "logging", "math", "mimetypes", "os", "pathlib",
     "pickle", "platform", "posixpath", "pprint", "queue", "random", "re", "secrets", "shelve", "shlex", "shutil",
-    "signal", "socket", "sqlite3", "ssl", "statistics", "string", "struct", "subprocess", "tarfile", "tempfile",
-    "textwrap", "threading", "time", "timeit", "tomllib", "traceback", "typing", "unittest", "urllib.parse",
-    "urllib.request", "uuid", "venv", "warnings", "weakref", "xml.etree.ElementTree", "zipfile", "zlib",
+    "socket", "sqlite3", "statistics", "string", "struct", "subprocess", "tarfile", "tempfile",
+    "textwrap", "threading", "time", "timeit", "tomllib", "traceback", "unittest", "urllib.parse",
+    "urllib.request", "uuid", "venv", "warnings", "xml.etree.ElementTree", "zipfile", "zlib",
 )
 
 # Importing these opens a browser, a window or a joke, or runs a test suite.

@@ -20,9 +20,17 @@ inline Vec accumulate(Vec query, Vec row, Vec sum) {
     }
 }
 
+// The scores of 4 pairs from their sums.
+template <bool euclidean>
+inline void store_scores(float* scores, Vec a, Vec b, Vec c, Vec d) {
+    store_sums(scores, a, b, c, d);
+    if constexpr (euclidean)
+        for (int j = 0; j < 4; ++j) scores[j] = 0.0F - scores[j];  // not -x: identical vectors score 0, not -0
+}
+
 // Fetches rows ahead of their use, line after line in the order of their addresses, a few lines per step of a
-// tile. A tile alone reads several rows side by side, which the prefetchers of some CPUs follow badly: this doubles
-// the speed of a single query there, to what the memory can deliver.
+// tile. A tile alone reads several rows side by side, which the prefetchers of some CPUs follow badly: with this, a
+// few queries take half the time there.
 class Ahead {
 public:
     Ahead(const float* const* rows, std::int64_t dim) : rows_(rows), dim_(dim), at_(*rows), end_(*rows + dim) {}
@@ -61,7 +69,7 @@ inline void score_tile(const float* queries, const float* const* rows, std::int6
     for (int i = 0; i < q; ++i)
         for (int j = 0; j < r; ++j) sums[i][j] = zero();
     Ahead ahead(rows + r, dim);
-    const auto step = [&](std::int64_t d, auto read) {
+    const auto step = [&](std::int64_t d, auto read) __attribute__((always_inline)) {
         ahead.template fetch<r>();
         Vec query[q];
 #pragma GCC unroll 8
@@ -84,10 +92,25 @@ inline void score_tile(const float* queries, const float* const* rows, std::int6
     if (d < dim) step(d, [n = dim - d](const float* p) { return load_first(p, n); });
     for (int i = 0; i < q; ++i) {
         float* out = scores + i * stride;
-        for (int j = 0; j < r; j += 4) store_sums(out + j, sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]);
-        if constexpr (euclidean)
-            for (int j = 0; j < r; ++j) out[j] = 0.0F - out[j];  // not -out[j]: identical vectors score 0, not -0
+        for (int j = 0; j < r; j += 4)
+            store_scores<euclidean>(out + j, sums[i][j], sums[i][j + 1], sums[i][j + 2], sums[i][j + 3]);
     }
+}
+
+// The same scores of one query and 4 rows, one row after the other. From memory this is as fast as it delivers, a
+// quarter faster than a tile; from the cache every addition waits for the one before, and a tile is faster.
+template <bool euclidean>
+inline void score_in_order(const float* query, const float* const* rows, std::int64_t dim, float* scores) {
+    Vec sums[4];
+    for (int j = 0; j < 4; ++j) {
+        Vec sum = zero();
+        std::int64_t d = 0;
+        for (; d + lanes <= dim; d += lanes) sum = accumulate<euclidean>(load(query + d), load(rows[j] + d), sum);
+        if (d < dim)
+            sum = accumulate<euclidean>(load_first(query + d, dim - d), load_first(rows[j] + d, dim - d), sum);
+        sums[j] = sum;
+    }
+    store_scores<euclidean>(scores, sums[0], sums[1], sums[2], sums[3]);
 }
 
 }  // namespace madang::MADANG_ISA

@@ -61,6 +61,15 @@ inline void score_block(int count, const float* queries, const Block& block, std
         score_tile<euclidean, q, r>(queries, block.pointers + j, dim, scores + j, max_block);
 }
 
+// Whether a scan reads row after row. Only a lone query does, where additions are not what it waits for: with 512
+// bits they never are, with 256 where the rows come from memory.
+inline bool in_order(const Problem& problem, Range queries) {
+    constexpr std::int64_t cached_bytes = 32 << 20;
+    const std::int64_t candidates = problem.rows != nullptr ? problem.row_count : problem.count;
+    const bool from_memory = candidates * problem.dim * static_cast<std::int64_t>(sizeof(float)) > cached_bytes;
+    return queries.end - queries.begin == 1 && (lanes == 16 || (lanes == 8 && from_memory));
+}
+
 // Offer the block's scores to one query's heap; false when one was NaN.
 inline bool collect(Heap& heap, const float* scores, const Block& block) {
     bool finite = true;
@@ -86,6 +95,7 @@ inline std::int64_t block_size(std::int64_t dim, Range queries) {
 template <bool euclidean>
 inline bool scan_metric(const Problem& problem, Range queries, Range candidates, Heap* heaps) {
     const std::int64_t limit = block_size(problem.dim, queries);
+    const bool sequential = in_order(problem, queries);
     Block block;
     alignas(64) float scores[tile_queries * max_block] = {};  // what pads the last tile is read but never used
     bool finite = true;
@@ -94,7 +104,13 @@ inline bool scan_metric(const Problem& problem, Range queries, Range candidates,
         for (std::int64_t q = queries.begin; q < queries.end; q += tile_queries) {
             const std::int64_t left = queries.end - q;
             const int count = left < tile_queries ? static_cast<int>(left) : tile_queries;
-            score_block<euclidean, tile_queries>(count, problem.queries + q * problem.dim, block, problem.dim, scores);
+            const float* these = problem.queries + q * problem.dim;
+            if (sequential) {
+                for (std::int64_t j = 0; j < block.size; j += 4)
+                    score_in_order<euclidean>(these, block.pointers + j, problem.dim, scores + j);
+            } else {
+                score_block<euclidean, tile_queries>(count, these, block, problem.dim, scores);
+            }
             for (int i = 0; i < count; ++i)
                 finite &= collect(heaps[q - queries.begin + i], scores + i * max_block, block);
         }

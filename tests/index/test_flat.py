@@ -412,12 +412,12 @@ def test_a_write_leaves_what_a_running_search_sees(write: Any, removed: tuple[in
 
 
 def test_writers_take_turns() -> None:
-    index, rows = Flat(4, "dot"), list[list[int]]()
+    index, rows = Flat(4, "dot"), list[int]()
     vectors = random(3, 4)
 
     def adds() -> None:
         for _ in range(150):
-            rows.append(index.add(vectors).tolist())
+            rows.extend(index.add(vectors).tolist())
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)  # a switch at nearly every step
@@ -429,5 +429,5 @@ def test_writers_take_turns() -> None:
             writer.join()
     finally:
         sys.setswitchinterval(interval)
-    assert sorted(sum(rows, [])) == list(range(1800))
+    assert sorted(rows) == list(range(1800))
     assert len(index) == 1800

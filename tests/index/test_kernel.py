@@ -109,6 +109,18 @@ def test_a_score_depends_on_its_two_vectors_only(isa: str, metric: Metric, dim: 
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_lone_query_over_more_than_the_cache_scores_the_same(isa: str, metric: Metric) -> None:
+    """Such a scan goes row after row on some instruction sets."""
+    _kernel.set_isa(isa)
+    vectors, queries = np.tile(prepared(vectors_of(5, 700, 403), metric), (32, 1)), vectors_of(6, 2, 403)
+    assert vectors.nbytes > 33 << 20
+    together, alone = (_kernel.search(vectors, queries[:n], 50, metric) for n in (2, 1))
+    np.testing.assert_array_equal(alone[0][0], together[0][0])
+    np.testing.assert_array_equal(alone[1][0], together[1][0])
+
+
+@pytest.mark.parametrize("isa", ISAS)
 def test_ties_go_to_the_lower_row(isa: str) -> None:
     _kernel.set_isa(isa)
     vectors = np.ones((40_000, 32), dtype=np.float32)

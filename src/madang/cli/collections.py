@@ -93,7 +93,7 @@ def fetch(name: str, ids: tuple[str, ...], namespace: str, workspace: str, as_js
     with options.opened(workspace) as ws:
         found = ws.collection(name).fetch(list(ids), namespace)
     missing = [identity for identity in ids if identity not in found]
-    if as_json:
+    if as_json and not missing:
         render.emit([_plain(record) for record in found.values()])
     for record in [] if as_json else found.values():
         click.echo(f"{record.id}  {json.dumps(record.metadata, ensure_ascii=False)}")

@@ -97,5 +97,5 @@ def _not_found(question: str) -> str:
 
 
 def _flat(quote: str) -> str:
-    """A quote on one line, for reading; the citation keeps the exact text."""
-    return re.sub(r"\s+", " ", quote).strip()
+    """A quote on one line, for reading, without the bars or marks its lines begin with; the citation keeps the text."""
+    return re.sub(r"\s+", " ", re.sub(r"(?m)^\s*(?:[|>]+\s+)+", "", quote)).strip()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -35,6 +36,7 @@ _ASKING = {
     "ko": "것 거 수 때 무엇 뭐 무슨 어떤 어떻게 어디 어디서 어느 언제 왜 누가 누구 얼마 얼마나 몇 하나요 있나요 "
           "되나요 인가요 할 하면 하려면 대해 대하여 경우 방법 어떻 하 되 있 없 않 알",
 }
+_WORD = re.compile(r"\w+")
 FEATURES = ("coverage", "passage_coverage", "similarity", "passage_similarity")
 
 
@@ -51,6 +53,7 @@ class Scores:
 
     spans: list[_Sentence]
     coverage: NDArray[np.float64]
+    heading: NDArray[np.float64]       # share of the question's words in the headings above, not in the sentence
     bm25: NDArray[np.float64]
     similarity: NDArray[np.float64]
     features: NDArray[np.float64]      # (len(FEATURES),)
@@ -66,7 +69,7 @@ class ExtractiveReader:
                  config: dict[str, Any] | None = None) -> None:
         self._embedder = embedder
         self._given_analyzer = analyzer
-        self._config = config or bundled_config()
+        self._config = bundled_config() if config is None else config
 
     @property
     def _analyzer(self) -> Analyzer:
@@ -80,7 +83,7 @@ class ExtractiveReader:
             return Reading([], 0.0, kind["threshold"])
         logit = float(np.dot(kind["weights"], scores.features)) + kind["bias"]
         probability = 1.0 / (1.0 + math.exp(-max(-50.0, min(50.0, logit))))
-        return Reading(self._pick(scores, passages), probability, kind["threshold"])
+        return Reading(self.pick(scores, passages), probability, kind["threshold"])
 
     def score(self, question: str, passages: Sequence[Passage]) -> Scores:
         """Measure every sentence of the passages against the question."""
@@ -89,12 +92,15 @@ class ExtractiveReader:
         known = languages.detect(question) in (self._embedder.languages or {languages.detect(question)})
         if not spans:
             empty = np.empty(0)
-            return Scores([], empty, empty, empty, np.zeros(len(FEATURES)), known)
+            return Scores([], empty, empty, empty, empty, np.zeros(len(FEATURES)), known)
         texts = [passages[s.passage].text[s.start:s.end] for s in spans]
         wanted = self._content_terms(question)
         analyzed = self._analyzer.index_terms(texts)
         coverage = _coverage(wanted, analyzed)
-        whole: list[dict[str, float]] = [{} for _ in passages]
+        headings = self._analyzer.index_terms([f"{p.title} {p.location.heading}" for p in passages])
+        above = [{term: weight for term, weight in headings[span.passage].items() if term not in terms}
+                 for span, terms in zip(spans, analyzed, strict=True)]
+        whole = [dict(terms) for terms in headings]
         for span, terms in zip(spans, analyzed, strict=True):
             whole[span.passage].update(terms)
         similarity = np.zeros(len(spans))
@@ -105,21 +111,22 @@ class ExtractiveReader:
             passage_similarity = vectors[1 + len(texts):] @ vectors[0]
         features = np.array([coverage.max(), _coverage(wanted, whole).max(), similarity.max(),
                              passage_similarity.max()])
-        return Scores(spans, coverage, _bm25(wanted, analyzed), similarity, features, known)
+        return Scores(spans, coverage, _coverage(wanted, above), _bm25(wanted, analyzed), similarity, features, known)
 
     def _content_terms(self, question: str) -> dict[str, float]:
         terms = self._analyzer.query_terms(question)
         asking = _asking_terms(self._analyzer)
         return {term: weight for term, weight in terms.items() if term not in asking} or terms
 
-    def _pick(self, scores: Scores, passages: Sequence[Passage]) -> list[Evidence]:
-        mix = self._config["sentence"]
+    def pick(self, scores: Scores, passages: Sequence[Passage], mix: dict[str, Any] | None = None) -> list[Evidence]:
+        """The best sentences, in reading order within a passage; `mix` says how the measures are weighed."""
+        mix = mix or self._config["sentence"]
         rank = np.array([1.0 / (1 + span.passage) for span in scores.spans])
         length = np.array([span.end - span.start for span in scores.spans])
         # A heading or a fragment repeats the question's words without answering; a sentence needs some length.
         substance = np.minimum(1.0, length / mix["full_length"])
-        total = substance * (mix["coverage"] * scores.coverage + mix["bm25"] * scores.bm25
-                             + mix["similarity"] * scores.similarity + mix["rank"] * rank)
+        total = substance * (mix["coverage"] * scores.coverage + mix["heading"] * scores.heading
+                             + mix["bm25"] * scores.bm25 + mix["similarity"] * scores.similarity + mix["rank"] * rank)
         order = np.argsort(-total, kind="stable")
         best = float(total[order[0]])
         chosen = [int(i) for i in order[:mix["sentences"]] if total[i] >= mix["keep"] * best]
@@ -127,7 +134,7 @@ class ExtractiveReader:
         unique = []
         for i in chosen:  # the same sentence in two passages is said once
             span = scores.spans[i]
-            text = " ".join(passages[span.passage].text[span.start:span.end].split())
+            text = " ".join(_WORD.findall(passages[span.passage].text[span.start:span.end].casefold()))
             if text not in texts:
                 texts.add(text)
                 unique.append(i)
