@@ -17,7 +17,7 @@ from pathlib import Path
 # Well-known modules: enough to ask about, few enough to embed in a minute.
 WELL_KNOWN = (
     "abc", "argparse", "asyncio", "base64", "bisect", "calendar", "collections", "configparser",
-    "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib", 
+    "contextlib", "copy", "csv", "dataclasses", "datetime", "decimal", "difflib",
     "fnmatch", "fractions", "functools", "getpass", "glob", "gzip", "hashlib", "heapq", "hmac", "html",
     "itertools", "json", "locale", "logging", "math", "mimetypes", "os", "pathlib",
     "pickle", "platform", "posixpath", "pprint", "queue", "random", "re", "secrets", "shelve", "shlex", "shutil",
