@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -144,6 +146,14 @@ def test_threads_may_share_it(embedder: Embedder) -> None:
 def test_refuses_what_is_not_a_list_of_strings(embedder: Embedder, texts: list[str], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         embedder.embed(texts)
+
+
+def test_naming_a_model_loads_no_heavy_library() -> None:
+    code = ("import sys; from madang.models.providers.bundled import BundledProvider as B; "
+            "[(e.signature, e.dim) for e in map(B().embedder, ('minilm', 'static'))]; "
+            "print({'onnxruntime', 'tokenizers', 'safetensors', 'torch'} & set(sys.modules))")
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
 
 
 def test_the_provider_lists_what_it_offers() -> None:
