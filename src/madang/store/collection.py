@@ -35,6 +35,7 @@ class Collection:
     def __init__(self, directory: Path, lock: WriterLock) -> None:
         self._path = directory / schema.FILE_NAME
         self._lock = lock
+        self._file = _identity(self._path)
         self._guard = threading.RLock()
         self._db, meta = schema.open_existing(self._path)
         try:
@@ -67,7 +68,7 @@ class Collection:
         validate.namespace_name(namespace)
         checked = validate.records(records, self.dim)
         with self._write() as writer:
-            writer.insert(checked, namespace)
+            writer.insert(checked, namespace, by_hand=True)
         return len(checked)
 
     def update(self, id: str, values: Any = None, set_metadata: Mapping[str, Any] | None = None,  # noqa: A002
@@ -98,12 +99,12 @@ class Collection:
         tree = filters.parse(filter) if filter is not None else None
         with self._write() as writer:
             if wanted is not None:
-                return writer.delete_ids(wanted, namespace)
+                return writer.delete_ids(wanted, namespace, by_hand=True)
             stored = self._db.execute("SELECT row, metadata FROM records WHERE namespace = ?", (namespace,))
             rows = [row for row, text in stored if tree is None or tree.matches(json.loads(text))]
             if delete_all:
                 self._db.execute("DELETE FROM sources WHERE namespace = ?", (namespace,))
-            return writer.delete_rows(rows)
+            return writer.delete_rows(rows, by_hand=True)
 
     def replace_sources(self, batch: Sequence[tuple[Source, Sequence[Record]]], namespace: str = "") -> int:
         """Store documents with the records cut from them, each in place of its earlier version; one transaction.
@@ -219,7 +220,7 @@ class Collection:
         """Records by id; unknown ids are left out."""
         wanted = validate.ids(ids)
         validate.namespace_name(namespace)
-        with self._guard:
+        with self._guard, self._reporting():
             found = self._records(wanted, namespace)
         return {identity: found[identity][0] for identity in wanted if identity in found}
 
@@ -244,7 +245,8 @@ class Collection:
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= validate.MAX_TOP_K:
             raise InvalidInput(f"limit must be a whole number from 1 to {validate.MAX_TOP_K:,}, not {limit!r}.")
         validate.namespace_name(namespace)
-        with self._guard:
+        prefix, cursor = validate.text(prefix, "prefix") or "", validate.text(cursor, "cursor")
+        with self._guard, self._reporting():
             found = [identity for (identity,) in self._db.execute(
                 "SELECT id FROM records WHERE namespace = ? AND id >= ? AND id > ? AND substr(id, 1, ?) = ? "
                 "ORDER BY id LIMIT ?", (namespace, prefix, cursor or "", len(prefix), prefix, limit + 1))]
@@ -252,7 +254,7 @@ class Collection:
 
     def stats(self) -> CollectionStats:
         """Counts and settings."""
-        with self._guard:
+        with self._guard, self._reporting():
             namespaces = dict(self._db.execute("SELECT namespace, COUNT(*) FROM records GROUP BY namespace "
                                                "ORDER BY namespace"))
             (sources,) = self._db.execute("SELECT COUNT(*) FROM sources").fetchone()
@@ -263,14 +265,15 @@ class Collection:
 
     def sources(self, namespace: str = "") -> dict[str, SourceInfo]:
         """The documents records were cut from, by uri."""
-        with self._guard:
-            rows = self._db.execute("SELECT uri, content_hash, media_type, title, size_bytes, chunks, ingested_at "
-                                    "FROM sources WHERE namespace = ? ORDER BY uri", (namespace,))
+        with self._guard, self._reporting():
+            rows = self._db.execute("SELECT uri, content_hash, media_type, title, size_bytes, "
+                                    "(SELECT COUNT(*) FROM records r WHERE r.source = s.source), ingested_at "
+                                    "FROM sources s WHERE namespace = ? ORDER BY uri", (namespace,))
             return {row[0]: SourceInfo(*row) for row in rows}
 
     def source(self, uri: str, namespace: str = "") -> Source | None:
         """A document with its text, or None."""
-        with self._guard:
+        with self._guard, self._reporting():
             row = self._db.execute("SELECT uri, content_hash, text, media_type, title, size_bytes, pages FROM sources "
                                    "WHERE namespace = ? AND uri = ?", (namespace, uri)).fetchone()
         if row is None:
@@ -300,6 +303,7 @@ class Collection:
         """A write transaction: everything inside is committed and synced, or nothing is."""
         with self._guard, self._reporting():
             self._lock.acquire()
+            self._check_there()
             if analyzer is not None:
                 self._analyzer, self._writer = analyzer, None
             if self._writer is None:
@@ -310,20 +314,26 @@ class Collection:
                 schema.put_meta(self._db, "sequence", self._meta("sequence") + 1)
                 self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
-                self._writer, self._analyzer = None, None
+                self._writer, self._analyzer = None, None  # its vocabulary may hold terms that were never stored
+                if self._db.in_transaction:  # on a full disk SQLite has rolled back already
+                    self._db.execute("ROLLBACK")
                 raise
 
     @contextmanager
     def _read(self) -> Iterator[None]:
         """A read transaction on a view that has caught up: one snapshot from search to metadata."""
         with self._guard, self._reporting():
+            self._check_there()
             self._db.execute("BEGIN")
             try:
                 generation = self._meta("generation") or 0
                 if generation != self._generation:  # someone re-analyzed: all postings have changed
                     self._view, self._generation, self._analyzer = View(self.dim, self.metric), generation, None
-                self._view.catch_up(self._db)
+                try:
+                    self._view.catch_up(self._db)
+                except BaseException:  # half absorbed is worse than not at all
+                    self._view = View(self.dim, self.metric)
+                    raise
                 yield
             finally:
                 self._db.execute("COMMIT")
@@ -333,11 +343,29 @@ class Collection:
         """SQLite's errors as ours."""
         try:
             yield
-        except sqlite3.DatabaseError as error:
-            raise Corrupt(f"{self._path}: {error}.",
-                          remedy="Check the disk's free space; if it persists, restore from a backup.") from error
+        except sqlite3.Error as error:
+            raise schema.explained(self._path, error) from error
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the file this was opened from is gone: another process dropped the collection."""
+        return _identity(self._path) != self._file
+
+    def _check_there(self) -> None:
+        if self.dropped:
+            raise NotFound(f"collection {self.name!r} was dropped by another process.",
+                           remedy="Open it again, or make it anew.")
 
     def close(self) -> None:
         """Close the file; a closed collection raises on use."""
         with self._guard:
             self._db.close()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What tells this file from another of its name; None when there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

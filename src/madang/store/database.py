@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
+import threading
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +28,7 @@ class Database:
         self._directory.mkdir(parents=True, exist_ok=True)
         self.lock = WriterLock(directory)
         self._open: dict[str, Collection] = {}
+        self._guard = threading.RLock()
 
     def create(self, name: str, dim: int, metric: str = "cosine", index: Any = None,
                embedder: str | None = None) -> Collection:
@@ -45,30 +48,45 @@ class Database:
             raise InvalidInput(f"metric {metric!r} is unknown.", remedy=f"Known: {', '.join(METRICS)}.")
         if not (index is None or index == "flat" or index is Flat or isinstance(index, Flat)):
             raise InvalidInput(f"index {index!r} is unknown.", remedy="Known: Flat().")
-        if name in self.names():
-            raise Conflict(f"collection {name!r} exists already.", remedy="Open it, or drop it first.")
-        self.lock.acquire()
+        meta = {"dim": dim, "metric": metric, "index": "flat", "embedder": embedder, "sequence": 0, "next_row": 1,
+                "analyzer": default_analyzer().signature,
+                "created_at": datetime.now(UTC).isoformat(timespec="seconds")}
+        with self._guard:
+            self.lock.acquire()
+            if name in self.names():
+                raise Conflict(f"collection {name!r} exists already.", remedy="Open it, or drop it first.")
+            self._make(name, meta)
+            return self.open(name)
+
+    def _make(self, name: str, meta: dict[str, Any]) -> None:
         # Made beside and renamed, so that a crash leaves no half collection under its name.
         new = self._directory / f".new-{uuid.uuid4().hex}"
-        new.mkdir()
-        schema.create(new / schema.FILE_NAME, {
-            "dim": dim, "metric": metric, "index": "flat", "embedder": embedder, "sequence": 0, "next_row": 1,
-            "analyzer": default_analyzer().signature,
-            "created_at": datetime.now(UTC).isoformat(timespec="seconds")})
-        new.rename(self._directory / name)
-        _sync_directory(self._directory)
-        return self.open(name)
+        try:
+            new.mkdir()
+            schema.create(new / schema.FILE_NAME, meta)
+            new.rename(self._directory / name)
+            _sync_directory(self._directory)
+        except (sqlite3.Error, OSError) as error:
+            shutil.rmtree(new, ignore_errors=True)
+            raise schema.explained(self._directory / name / schema.FILE_NAME, error) from error
 
     def open(self, name: str) -> Collection:
         """Open a collection; the same object for the same name. Raises `NotFound` with the names there are."""
         name = validate.collection_name(name)
-        if name in self._open:
+        with self._guard:
+            known = self._open.get(name)
+            if known is not None and not known.dropped:
+                return known
+            if known is not None:  # another process dropped it, and may have made a new one of that name
+                self._open.pop(name).close()
+            if name not in self.names():
+                raise self._missing(name)
+            self._open[name] = Collection(self._directory / name, self.lock)
             return self._open[name]
-        if name not in self.names():
-            raise NotFound(f"no collection is called {name!r} in {self._directory.parent}.",
-                           remedy=f"There are: {', '.join(self.names()) or 'none yet'}.")
-        self._open[name] = Collection(self._directory / name, self.lock)
-        return self._open[name]
+
+    def _missing(self, name: str) -> NotFound:
+        return NotFound(f"no collection is called {name!r} in {self._directory.parent}.",
+                        remedy=f"There are: {', '.join(self.names()) or 'none yet'}.")
 
     def names(self) -> list[str]:
         """The collections, sorted."""
@@ -78,26 +96,27 @@ class Database:
     def drop(self, name: str) -> None:
         """Remove a collection and all it holds. Raises `NotFound` if it does not exist."""
         name = validate.collection_name(name)
-        if name not in self.names():
-            raise NotFound(f"no collection is called {name!r} in {self._directory.parent}.",
-                           remedy=f"There are: {', '.join(self.names()) or 'none yet'}.")
-        self.lock.acquire()
-        collection = self._open.pop(name, None)
-        if collection is not None:
-            collection.close()
-        # Renamed first: a crash while deleting must not leave a collection with half its files.
-        gone = self._directory / f".dropped-{uuid.uuid4().hex}"
-        (self._directory / name).rename(gone)
-        _sync_directory(self._directory)
-        for leftover in [*self._directory.glob(".dropped-*"), *self._directory.glob(".new-*")]:
-            shutil.rmtree(leftover, ignore_errors=True)
+        with self._guard:
+            if name not in self.names():
+                raise self._missing(name)
+            self.lock.acquire()
+            collection = self._open.pop(name, None)
+            if collection is not None:
+                collection.close()
+            # Renamed first: a crash while deleting must not leave a collection with half its files.
+            gone = self._directory / f".dropped-{uuid.uuid4().hex}"
+            (self._directory / name).rename(gone)
+            _sync_directory(self._directory)
+            for leftover in [*self._directory.glob(".dropped-*"), *self._directory.glob(".new-*")]:
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def close(self) -> None:
         """Close every collection and let go of the writer lock."""
-        for collection in self._open.values():
-            collection.close()
-        self._open.clear()
-        self.lock.release()
+        with self._guard:
+            for collection in self._open.values():
+                collection.close()
+            self._open.clear()
+            self.lock.release()
 
 
 def _sync_directory(path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from madang.base.errors import Locked
+from madang.base.errors import InvalidInput, Locked
 
 
 class WriterLock:
@@ -24,6 +25,7 @@ class WriterLock:
         self._directory = directory
         self._info_path = directory / "writer.json"
         self._lock = FileLock(directory / "writer.lock", thread_local=False)
+        self._guard = threading.Lock()  # between threads of this process
 
     @property
     def held(self) -> bool:
@@ -31,22 +33,34 @@ class WriterLock:
 
     def acquire(self) -> None:
         """Take the lock, or raise `Locked` saying who has it."""
-        if self.held:
-            return
+        with self._guard:
+            if not self.held:
+                self._take()
+
+    def _take(self) -> None:
         try:
             self._lock.acquire(blocking=False)
         except Timeout:
             raise Locked(f"workspace {self._directory} is locked by another process: {self._holder()}.",
                          remedy="Wait for it to finish, or stop it; reading works meanwhile.") from None
+        except OSError as error:
+            raise InvalidInput(f"workspace {self._directory} cannot be written to: {error.strerror or error}.",
+                               remedy="Check its permissions and the disk.") from error
         info = {"pid": os.getpid(), "host": os.uname().nodename if hasattr(os, "uname") else "",
                 "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200],
                 "since": datetime.now(UTC).isoformat(timespec="seconds")}
-        self._info_path.write_text(json.dumps(info), encoding="utf-8")
+        try:
+            self._info_path.write_text(json.dumps(info), encoding="utf-8")
+        except OSError as error:
+            self._lock.release()
+            raise InvalidInput(f"workspace {self._directory} cannot be written to: {error.strerror or error}.",
+                               remedy="Check its permissions and the disk.") from error
 
     def release(self) -> None:
-        if self.held:
-            self._info_path.unlink(missing_ok=True)
-            self._lock.release()
+        with self._guard:
+            if self.held:
+                self._info_path.unlink(missing_ok=True)
+                self._lock.release()
 
     def _holder(self) -> str:
         try:

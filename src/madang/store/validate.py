@@ -32,13 +32,15 @@ def collection_name(name: str) -> str:
 
 def namespace_name(namespace: str) -> str:
     if not isinstance(namespace, str) or len(namespace) > MAX_ID_CHARS or "\0" in namespace:
-        raise InvalidInput(f"namespace must be text of at most {MAX_ID_CHARS} characters, not {namespace!r}.")
+        raise InvalidInput(f"namespace must be text of at most {MAX_ID_CHARS} characters, not {namespace!r:.80}.")
+    text(namespace, "namespace")
     return namespace
 
 
 def record_id(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID_CHARS or "\0" in value:
         raise InvalidInput(f"record id must be text of 1 to {MAX_ID_CHARS} characters, not {value!r:.80}.")
+    text(value, "record id")
     return value
 
 
@@ -96,16 +98,16 @@ def metadata(value: Any, where: str) -> Metadata:
     for key, item in value.items():
         if not isinstance(key, str) or not key or key.startswith("$"):
             raise InvalidInput(f"{where}: key {key!r} must be text that does not start with '$'.")
-        if isinstance(item, str):
-            size += len(item.encode("utf-8", "surrogatepass"))
-        elif isinstance(item, list) and all(isinstance(part, str) for part in item):
-            size += sum(len(part.encode("utf-8", "surrogatepass")) + 3 for part in item)
-        elif isinstance(item, bool) or (isinstance(item, int | float) and math.isfinite(item)):
+        for part in (key, *(item if isinstance(item, list) else [item])):
+            if isinstance(part, str):
+                size += len((text(part, f"{where}: {key!r:.80}") or "").encode()) + 3
+        if isinstance(item, str) or (isinstance(item, list) and all(isinstance(part, str) for part in item)):
+            pass
+        elif (isinstance(item, int) and -2**63 <= item < 2**63) or (isinstance(item, float) and math.isfinite(item)):
             size += 8
         else:
             raise InvalidInput(f"{where}: value of {key!r} must be a string, a finite number, a boolean or a list of "
                                f"strings, not {item!r:.80}.", remedy="Leave the key out instead of null.")
-        size += len(key.encode("utf-8", "surrogatepass")) + 4
     if size > MAX_METADATA_BYTES:
         raise InvalidInput(f"{where} takes about {size:,} bytes; at most {MAX_METADATA_BYTES:,} are allowed.",
                            remedy="Keep long text in 'document'.")

@@ -27,9 +27,10 @@ class Writer:
         """After a rollback: the terms it added do not exist."""
         self._vocabulary = None
 
-    def insert(self, records: Sequence[Record], namespace: str, source: int | None = None) -> None:
+    def insert(self, records: Sequence[Record], namespace: str, source: int | None = None,
+               by_hand: bool = False) -> None:
         """Insert new rows; earlier rows of the same ids are replaced."""
-        self.delete_ids([record.id for record in records], namespace)
+        self.delete_ids([record.id for record in records], namespace, by_hand)
         first = self._reserve_rows(len(records))
         numbered = list(enumerate(records, start=first))
         self._db.executemany(
@@ -57,7 +58,7 @@ class Writer:
              np.fromiter(terms.values(), dtype="<f4", count=len(terms)).tobytes())
             for (row, _), terms in zip(texts, analyzed, strict=True)])
 
-    def delete_ids(self, ids: Sequence[str], namespace: str) -> int:
+    def delete_ids(self, ids: Sequence[str], namespace: str, by_hand: bool = False) -> int:
         """Delete records by id; unknown ids are ignored. Returns how many there were."""
         rows: list[int] = []
         for start in range(0, len(ids), 500):
@@ -65,11 +66,18 @@ class Writer:
             marks = ",".join("?" * len(part))
             rows += [row for (row,) in self._db.execute(
                 f"SELECT row FROM records WHERE namespace = ? AND id IN ({marks})", (namespace, *part))]
-        return self.delete_rows(rows)
+        return self.delete_rows(rows, by_hand)
 
-    def delete_rows(self, rows: Sequence[int]) -> int:
-        """Delete rows and leave a tombstone for each."""
+    def delete_rows(self, rows: Sequence[int], by_hand: bool = False) -> int:
+        """Delete rows and leave a tombstone for each.
+
+        `by_hand`: not by replacing their source. The source then no longer is what its hash says, and the next ingest
+        must do it again.
+        """
         keys = [(row,) for row in rows]
+        if by_hand:
+            self._db.executemany("UPDATE sources SET content_hash = '' WHERE source = "
+                                 "(SELECT source FROM records WHERE row = ?)", keys)
         for table in ("records", "vectors", "sparse", "postings"):
             self._db.executemany(f"DELETE FROM {table} WHERE row = ?", keys)
         self._db.executemany("INSERT INTO tombstones(row) VALUES(?)", keys)
@@ -79,10 +87,10 @@ class Writer:
         """One source and its records, in place of what it had."""
         self.remove_source(source.uri, namespace)
         cursor = self._db.execute(
-            "INSERT INTO sources(namespace, uri, content_hash, media_type, title, size_bytes, pages, text, chunks,"
-            " ingested_at) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO sources(namespace, uri, content_hash, media_type, title, size_bytes, pages, text,"
+            " ingested_at) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (namespace, source.uri, source.content_hash, source.media_type, source.title, source.size_bytes,
-             json.dumps(source.pages), zlib.compress(source.text.encode("utf-8"), 1), len(records),
+             json.dumps(source.pages), zlib.compress(source.text.encode("utf-8"), 1),
              datetime.now(UTC).isoformat(timespec="seconds")))
         if records:
             self.insert(records, namespace, cursor.lastrowid)
