@@ -99,7 +99,7 @@ def test_collections(ingested: Run) -> None:
     assert "bundled/static" in ingested("collection", "show", "docs").out
     assert "handbook/vacation.md" in ingested("collection", "sources", "docs").out
     passage = ingested("search", "unused", "--json").json["passages"][0]
-    record = ingested("collection", "fetch", "docs", passage["id"], "--json").json[0]
+    record = ingested("collection", "fetch", "docs", passage["id"], "--json").json["records"][0]
     assert record["document"] == passage["text"]
     assert len(record["values"]) == 256
     assert ingested("collection", "delete", "docs", passage["id"]).out == "deleted 1 records\n"
@@ -197,7 +197,6 @@ def _wrong_dim(madang: Run) -> tuple[str, ...]:
     (("collection", "create", "../up", "--dim", "3"), "is not allowed"),
     (("collection", "create", "x", "--dim", "0"), "dim must be"),
     (("collection", "create", "x", "--dim", "3", "--metric", "l7"), "metric 'l7'"),
-    (("collection", "fetch", "docs", "nope"), "has no record 'nope'"),
     (("collection", "delete", "docs", "--filter", "{"), "--filter is not JSON"),
     (("collection", "delete", "docs"), "exactly one of"),
     (_empty_folder, "holds no file that can be read"),
@@ -257,3 +256,51 @@ def test_as_a_program(tmp_path: Path) -> None:
     assert result.stderr.startswith("error: there is no workspace at")
     help_text = subprocess.run([sys.executable, "-m", "madang", "--help"], capture_output=True, text=True, check=True)
     assert "Ask your own documents, offline" in help_text.stdout
+
+
+def test_a_plain_folder_is_no_workspace(madang: Run, tmp_path: Path) -> None:
+    (tmp_path / "plain").mkdir()
+    assert "there is no workspace at" in madang("collection", "list", "-w", "plain").err
+    assert list((tmp_path / "plain").iterdir()) == []
+    assert madang("collection", "list", "-w", "~nosuchuser/x").code == 1
+
+
+def test_one_damaged_collection_does_not_hide_the_others(ingested: Run) -> None:
+    assert ingested("collection", "create", "bad", "--dim", "3").code == 0
+    Path("courtyard/collections/bad/records.db").write_bytes(b"x" * 5000)
+    listed = ingested("collection", "list")
+    assert (listed.code, listed.err.count("\n")) == (1, 1)
+    assert "docs" in listed.out
+    assert ingested("collection", "drop", "bad", "--yes").code == 0
+    assert ingested("collection", "list").code == 0
+
+
+def test_fetch_shows_what_is_there_and_names_what_is_not(ingested: Run) -> None:
+    passage = ingested("search", "unused", "--json").json["passages"][0]
+    result = ingested("collection", "fetch", "docs", passage["id"], "nope", "--json")
+    assert result.code == 1
+    assert [record["id"] for record in result.json["records"]] == [passage["id"]]
+    assert result.json["missing"] == ["nope"]
+    assert "has no record 'nope'" in result.err
+
+
+def test_forget_removes_a_document_and_leaves_the_file(ingested: Run) -> None:
+    assert ingested("collection", "forget", "docs", "handbook/vacation.md").out == "forgot 1 documents\n"
+    assert Path("handbook/vacation.md").exists()
+    assert "vacation.md" not in ingested("collection", "sources", "docs").out
+    assert "has no source" in ingested("collection", "forget", "docs", "handbook/vacation.md").err
+
+
+def test_json_also_says_what_went_wrong_with_the_usage(ingested: Run) -> None:
+    assert ingested("search", "x", "--top-k", "0", "--json").json["error"]["code"] == "usage"
+    refused = ingested("collection", "drop", "docs", "--json")
+    assert refused.json["error"]["code"] == "invalid_input"
+    assert "--yes" in refused.err
+
+
+def test_words_find_records_without_an_embedder(madang: Run, tmp_path: Path) -> None:
+    import madang as library
+
+    with library.open(tmp_path / "courtyard") as ws:
+        ws.create_collection("own", 2).upsert([{"id": "a", "values": [1, 0], "document": "apples and pears"}])
+    assert "apples" in madang("search", "apple", "-c", "own", "--mode", "bm25").out

@@ -39,7 +39,6 @@ def test_missing_and_empty_are_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="nowhere does not exist"):
         discover([tmp_path / "nowhere"])
     _touch(tmp_path / "only" / "picture.bin")
-    with pytest.raises(InvalidInput, match=r"holds no file that can be read \(1 others skipped\)"):
-        discover([tmp_path / "only"])
+    assert discover([tmp_path / "only"]).skipped == 1
     with pytest.raises(InvalidInput, match="no paths"):
         discover([])

@@ -9,7 +9,7 @@ import sys
 import click
 
 from madang import __version__
-from madang.base.errors import MadangError
+from madang.base.errors import InvalidInput, MadangError
 from madang.cli.ask import ask, search
 from madang.cli.collections import collection
 from madang.cli.ingest import ingest
@@ -45,23 +45,34 @@ def entry(arguments: list[str] | None = None) -> int:
     except MadangError as error:
         return _report(error, as_json="--json" in arguments)
     except click.ClickException as error:
+        if "--json" in arguments:
+            _print_error("usage", error.format_message())
         error.show()
         return USAGE
     except (click.Abort, KeyboardInterrupt):
+        if "--json" in arguments:
+            _print_error("interrupted", "interrupted")
         click.echo("interrupted", err=True)
         return INTERRUPTED
     except BrokenPipeError:  # `madang search ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
+    except OSError as error:  # the system refuses: a full disk, a forbidden file
+        return _report(InvalidInput(f"{error.filename or 'the system'}: {error.strerror or error}."),
+                       as_json="--json" in arguments)
 
 
 def _report(error: MadangError, as_json: bool) -> int:
     """One line on stderr; with `--json` also a document on stdout."""
     line = " ".join(str(error).split())
     if as_json:
-        click.echo(json.dumps({"error": {"code": error.code, "message": line}}, ensure_ascii=False))
+        _print_error(error.code, line)
     click.echo(f"error: {line}", err=True)
     return FAILED
+
+
+def _print_error(code: str, message: str) -> None:
+    click.echo(json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False))
 
 
 if __name__ == "__main__":

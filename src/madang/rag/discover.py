@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from madang.base.errors import InvalidInput, NotFound
+from madang.base.messages import Problem
 from madang.rag.load import is_supported
 
 # Folders that hold no documents a person wrote.
 _SKIPPED = {"node_modules", "__pycache__", "site-packages"}
+# A workspace's own files: settings may hold keys, and keys must not become passages.
+_OWN = {"madang.toml", "writer.json", "writer.lock"}
 
 
 @dataclass(slots=True)
@@ -21,6 +24,7 @@ class Found:
     files: list[Path] = field(default_factory=list)
     roots: list[Path] = field(default_factory=list)
     skipped: int = 0
+    problems: list[Problem] = field(default_factory=list)   # folders that could not be listed
 
     @property
     def size_bytes(self) -> int:
@@ -33,32 +37,51 @@ def discover(paths: Sequence[str | Path], exclude: Iterable[Path] = ()) -> Found
     Hidden files, hidden folders, virtual environments and `exclude` (the workspace itself) are skipped.
 
     Raises:
-        NotFound: a path does not exist. InvalidInput: nothing to read at all.
+        NotFound: a path does not exist. InvalidInput: no path at all, or one that holds a workspace's settings.
     """
     if isinstance(paths, str | Path):
         paths = [paths]
+    if not paths:
+        raise InvalidInput("no paths were given.", remedy="Name at least one file or folder.")
     found, seen, excluded = Found(), set[Path](), {path.resolve() for path in exclude}
     for given in paths:
-        path = Path(given).expanduser()
-        if not path.exists():
-            raise NotFound(f"{given} does not exist.", remedy="Check the path; nothing was ingested.")
-        before = len(found.files)
+        path = _existing(given)
         if path.is_dir():
-            root = path.resolve()
-            found.roots.append(root)
-            for file in _walk(root, excluded):
+            found.roots.append(path)
+            for file in _walk(path, excluded, found):
                 if is_supported(file):
                     _add(file, found, seen)
                 else:
                     found.skipped += 1
-            if len(found.files) == before and not any(file.is_relative_to(root) for file in found.files):
-                raise InvalidInput(f"{given} holds no file that can be read ({found.skipped} others skipped).",
-                                   remedy="Supported: text, Markdown, HTML, PDF, DOCX and source code.")
+        elif path.name in _OWN:
+            raise InvalidInput(f"{given} belongs to a workspace and may hold keys.", remedy="Name documents.")
         else:
-            _add(path.resolve(), found, seen)
-    if not found.files:
-        raise InvalidInput("no paths were given.", remedy="Name at least one file or folder.")
+            _add(path, found, seen)
     return found
+
+
+def is_gone(uri: str) -> bool:
+    """Whether a file certainly does not exist any more; one that cannot be looked at is not gone."""
+    try:
+        os.stat(uri)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):
+        return False
+    return False
+
+
+def _existing(given: str | Path) -> Path:
+    try:
+        path = Path(given).expanduser()
+        path.stat()
+        return path.resolve()
+    except FileNotFoundError:
+        raise NotFound(f"{given} does not exist.", remedy="Check the path; nothing was ingested.") from None
+    except (OSError, RuntimeError, ValueError) as error:  # too long, forbidden, a user that is not there
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise InvalidInput(f"{str(given)[:200]} cannot be read: {reason}.",
+                           remedy="Check the path; nothing was ingested.") from None
 
 
 def _add(file: Path, found: Found, seen: set[Path]) -> None:
@@ -68,15 +91,24 @@ def _add(file: Path, found: Found, seen: set[Path]) -> None:
         found.files.append(real)
 
 
-def _walk(root: Path, excluded: set[Path]) -> Iterable[Path]:
-    for folder, names, files in os.walk(root):
+def _walk(root: Path, excluded: set[Path], found: Found) -> Iterable[Path]:
+    def failed(error: OSError) -> None:
+        found.problems.append(Problem(str(error.filename), f"folder {error.filename} cannot be read: "
+                                      f"{error.strerror}. What was known of it is kept."))
+
+    for folder, names, files in os.walk(root, onerror=failed):
         here = Path(folder)
+        workspace = here in excluded or ("collections" in names and "writer.lock" in files)
         names[:] = sorted(name for name in names if not name.startswith(".") and name not in _SKIPPED
-                          and not (here / name / "pyvenv.cfg").exists() and (here / name).resolve() not in excluded)
+                          and not (workspace and name == "collections") and not _is_environment(here / name)
+                          and (here / name).resolve() not in excluded)
         for name in sorted(files):
-            path = here / name
-            if not name.startswith(".") and path.is_file():
-                yield path
+            if not name.startswith(".") and name not in _OWN and os.path.isfile(here / name):
+                yield here / name
+
+
+def _is_environment(folder: Path) -> bool:
+    return os.path.exists(folder / "pyvenv.cfg")  # unlike Path.exists, False where it may not look
 
 
 def _size(path: Path) -> int:

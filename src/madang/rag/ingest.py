@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import queue
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from madang.base import trace
-from madang.base.errors import MadangError
+from madang.base.errors import InvalidInput, MadangError, Unreadable
 from madang.base.messages import IngestReport, Problem
 from madang.base.records import Metadata, Record, Source
 from madang.models.protocol import Embedder
 from madang.rag.chunk import Chunk, chunk, embedding_text
-from madang.rag.discover import discover
+from madang.rag.discover import discover, is_gone
 from madang.rag.load import Document, load
 from madang.store.protocol import CollectionProtocol
 
@@ -75,9 +76,14 @@ def ingest(paths: Sequence[str | Path], collection: CollectionProtocol, embedder
         known = {uri: info.content_hash for uri, info in collection.sources(namespace).items()}
         run = _Run(collection, embedder, namespace, progress, known, len(found.files), found.size_bytes)
         run.report.skipped = found.skipped
+        run.report.problems += found.problems
         present = {str(path) for path in found.files}
-        gone = [uri for uri in known if uri not in present
-                and any(Path(uri).is_relative_to(root) for root in found.roots)]
+        below = [uri for uri in known if any(Path(uri).is_relative_to(root) for root in found.roots)]
+        if not found.files and not below and not found.problems:
+            raise InvalidInput(f"{', '.join(map(str, paths))} holds no file that can be read "
+                               f"({found.skipped} others skipped).",
+                               remedy="Supported: text, Markdown, HTML, PDF, DOCX and source code.")
+        gone = [uri for uri in below if uri not in present and is_gone(uri)]
         run.report.removed = collection.remove_sources(gone, namespace)
         recipe = f"{RECIPE}|{chunk_chars}|{embedder.signature}"
         with _loading(found.files, known, recipe, chunk_chars, max_file_bytes) as prepared:
@@ -199,7 +205,12 @@ def _prepare(path: Path, known: dict[str, str], recipe: str, chunk_chars: int,
     """Read, hash, load and chunk one file."""
     uri, size = str(path), 0
     try:
-        size = path.stat().st_size
+        uri.encode("utf-8")
+        status = path.stat()
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode) or (max_file_bytes is not None and size > max_file_bytes):
+            load(path, max_bytes=max_file_bytes)  # says why it is refused, without reading it
+            raise Unreadable(f"{path} changed while it was read.", remedy="Ingest it again.")
         digest = hashlib.blake2b(recipe.encode(), digest_size=16)
         with path.open("rb") as file:
             while block := file.read(1 << 20):
@@ -210,6 +221,9 @@ def _prepare(path: Path, known: dict[str, str], recipe: str, chunk_chars: int,
         document = load(path, max_bytes=max_file_bytes)
         return _cut(document, Source(uri, content_hash, document.text, document.media_type,
                                      document.title or path.name, size, document.pages), chunk_chars)
+    except UnicodeEncodeError:
+        shown = uri.encode("utf-8", "backslashreplace").decode()
+        return _Prepared(uri, size, problem=Problem(shown, f"{shown} has a name that is not UTF-8. Rename the file."))
     except MadangError as error:
         return _Prepared(uri, size, problem=Problem(uri, str(error)))
     except OSError as error:

@@ -31,28 +31,31 @@ class Retrieved:
     notes: list[str]
 
 
-def retrieve(question: str, collection: CollectionProtocol, embedder: Embedder, *, top_k: int = 8,
+def retrieve(question: str, collection: CollectionProtocol, embedder: Embedder | None, *, top_k: int = 8,
              fusion: Fusion | None = None, mode: Mode = "hybrid", filter: Filter | None = None,  # noqa: A002
              namespace: str = "") -> Retrieved:
-    """The `top_k` passages for a question.
+    """The `top_k` passages for a question. Mode "bm25" needs no embedder.
 
     Raises:
-        InvalidInput: an empty question or an unknown mode.
+        InvalidInput: an empty question, an unknown mode, or no embedder where one is needed.
     """
     if not isinstance(question, str) or not question.strip():
         raise InvalidInput("the question is empty.", remedy="Ask something.")
     if mode not in MODES:
         raise InvalidInput(f"mode {mode!r} is unknown.", remedy=f"Known: {', '.join(MODES)}.")
+    if mode != "bm25" and embedder is None:
+        raise InvalidInput(f"mode {mode!r} needs an embedder.", remedy='Give one, or use mode "bm25".')
     fusion = fusion or Fusion()
     notes = []
     language = languages.detect(question)
-    if mode == "hybrid" and embedder.languages and language not in (*embedder.languages, "und"):
+    known = embedder.languages if embedder is not None else frozenset[str]()
+    if mode == "hybrid" and embedder is not None and known and language not in (*known, "und"):
         fusion = replace(fusion, dense=fusion.dense * FOREIGN_DENSE_WEIGHT, lexical=fusion.lexical or 1.0)
-        made_for = ", ".join(_NAMES.get(code, code) for code in sorted(embedder.languages))
+        made_for = ", ".join(_NAMES.get(code, code) for code in sorted(known))
         notes.append(f"The question is in {_NAMES.get(language, language)}, but {embedder.name} was made for "
                      f"{made_for}: passages were found by words (BM25), hardly by meaning.")
     vector = None
-    if mode != "bm25":
+    if mode != "bm25" and embedder is not None:
         with trace.span("embed"):
             vector = embedder.embed([question], "query")[0]
     with trace.span("search"):

@@ -46,7 +46,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
     A file this process may not write is opened for reading only.
     """
-    if path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)):
+    if path.exists() and not (_writable(path) and _writable(path.parent)):
         # Without a log there is nothing another process could be changing, so no lock files are needed either.
         flags = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
         return sqlite3.connect(f"{path.absolute().as_uri()}?{flags}", uri=True, isolation_level=None,
@@ -55,6 +55,10 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     return connection
+
+
+def _writable(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def open_existing(path: Path) -> tuple[sqlite3.Connection, dict[str, Any]]:

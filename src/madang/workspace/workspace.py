@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from madang.base import settings, trace
-from madang.base.errors import Conflict, InvalidInput, NotFound
+from madang.base.errors import Conflict, InvalidInput, MadangError, NotFound
 from madang.base.messages import Answer, IngestReport, Passage
 from madang.base.records import Filter
 from madang.models.protocol import Embedder
@@ -41,18 +41,24 @@ class Workspace:
     """Collections, models and settings of one directory. Also a context manager; `close` lets others write."""
 
     def __init__(self, path: str | Path | None = None, *, create: bool = True) -> None:
-        self.path = Path(path or os.environ.get("MADANG_WORKSPACE") or DEFAULT_DIRECTORY).expanduser().absolute()
-        if self.path.exists() and not self.path.is_dir():
-            raise InvalidInput(f"workspace {self.path} is a file.", remedy="Name a directory.")
-        if not self.path.exists() and not create:
-            raise NotFound(f"there is no workspace at {self.path}.",
-                           remedy="Make one with: madang ingest PATH, or name another with --workspace DIR.")
+        given = path or os.environ.get("MADANG_WORKSPACE") or DEFAULT_DIRECTORY
         try:
+            self.path = Path(given).expanduser().absolute()
+            if self.path.exists() and not self.path.is_dir():
+                raise InvalidInput(f"workspace {self.path} is a file.", remedy="Name a directory.")
+            if not create and not (self.path / "collections").is_dir():
+                # Settings are checked first: a mistake in them is what the user should hear of.
+                settings.load(self.path)
+                raise NotFound(f"there is no workspace at {self.path}.",
+                               remedy="Make one with: madang ingest PATH, or name another with --workspace DIR.")
             self.path.mkdir(parents=True, exist_ok=True)
             self.settings = settings.load(self.path)
             self._database = Database(self.path)
-        except OSError as error:
-            raise InvalidInput(f"workspace {self.path} cannot be used: {error.strerror or error}.",
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, MadangError):
+                raise
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise InvalidInput(f"workspace {given} cannot be used: {reason}.",
                                remedy="Name a directory you may write to.") from error
         self.models = Models(self.settings)
 
@@ -82,7 +88,7 @@ class Workspace:
                           max_file_bytes=int(self.settings.ingest.max_file_mb * 1_000_000), exclude=[self.path],
                           progress=progress)
         except (NotFound, InvalidInput):
-            if not made:  # nothing was read: leave no empty collection behind
+            if not made and not target.stats().sources:  # nothing was read: leave no empty collection behind
                 self._database.drop(collection)
             raise
 
@@ -97,8 +103,8 @@ class Workspace:
         """
         name = model or self.settings.models.chat
         with trace.span("ask", model=name) as span:
-            found, target = self._retrieve(question, collection, top_k or self.settings.retrieval.top_k, "hybrid",
-                                           filter)
+            found, target = self._retrieve(question, collection,
+                                           self.settings.retrieval.top_k if top_k is None else top_k, "hybrid", filter)
             if self.models.is_reader(name):
                 answer = answer_by_reader(question, found, self.models.reader(name), target)
             else:
@@ -116,7 +122,8 @@ class Workspace:
         target = self.collection(collection)
         options = self.settings.retrieval
         fusion = Fusion(options.rrf_k, options.dense_weight, options.lexical_weight)
-        return retrieve(question, target, self._embedder_of(target), top_k=top_k, fusion=fusion, mode=mode,
+        embedder = None if mode == "bm25" else self._embedder_of(target)
+        return retrieve(question, target, embedder, top_k=top_k, fusion=fusion, mode=mode,
                         filter=filter), target
 
     def _embedder_of(self, collection: Collection, wanted: str | None = None) -> Embedder:
