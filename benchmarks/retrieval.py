@@ -33,6 +33,7 @@ def known_item(embedder: str = "bundled/minilm", fusion: Fusion | None = None,
     with tempfile.TemporaryDirectory() as folder, madang.open(folder) as ws:
         model = ws.models.embedder(embedder)
         docs = ws.create_collection("items", model.dim)
+        used = fusion or Fusion(dense=model.dense_weight)  # as `ask` and `search` fuse
         vectors = model.embed([item.document for item in chosen], "document")
         docs.upsert([{"id": item.id, "values": vector, "document": item.document}
                      for item, vector in zip(chosen, vectors, strict=True)])
@@ -40,12 +41,12 @@ def known_item(embedder: str = "bundled/minilm", fusion: Fusion | None = None,
         for item, query in zip(chosen, queries, strict=True):
             for mode in MODES:
                 found = docs.query(vector=None if mode == "bm25" else query, text=None if mode == "dense" else item.query,
-                                   top_k=10, include_metadata=False, fusion=fusion or Fusion())
+                                   top_k=10, include_metadata=False, fusion=used)
                 ranking = [match.id for match in found.matches]
                 scores[mode]["ndcg@10"].append(ndcg(ranking, item.id))
                 scores[mode]["hit@10"].append(hit(ranking, item.id))
                 scores[mode]["hit@1"].append(hit(ranking, item.id, 1))
-        signature = f"{model.signature}, {docs.analyzer.signature}, {fusion or Fusion()}"
+        signature = f"{model.signature}, {docs.analyzer.signature}, {used}"
     return {"n": len(chosen), "signature": signature, "scores": {
         mode: {metric: _interval(values) for metric, values in metrics.items()} for mode, metrics in scores.items()},
         "hybrid_minus": {mode: {metric: _difference(scores["hybrid"][metric], scores[mode][metric])

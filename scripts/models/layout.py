@@ -26,9 +26,12 @@ def digest(folder: Path, weights_file: str) -> str:
     return found.hexdigest()
 
 
-def write_config(folder: Path, config: Mapping[str, Any], *, name: str, weights_file: str) -> None:
-    """config.json with what Madang's loaders read under "madang": name, languages, weights file and digest."""
-    own = {"name": name, "languages": ["en"], "weights": weights_file, "sha256": digest(folder, weights_file)}
+def write_config(folder: Path, config: Mapping[str, Any], *, name: str, weights_file: str,
+                 dense_weight: float = 1.0) -> None:
+    """config.json with what Madang's loaders read under "madang": name, languages, weights file and digest, and how
+    much its ranking counts beside BM25's."""
+    own = {"name": name, "languages": ["en"], "weights": weights_file, "sha256": digest(folder, weights_file),
+           "dense_weight": dense_weight}
     text = json.dumps({**config, "madang": own}, indent=2, sort_keys=True)
     (folder / "config.json").write_text(text + "\n", encoding="utf-8")
     size = (folder / weights_file).stat().st_size

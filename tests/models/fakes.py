@@ -18,6 +18,7 @@ class WordHashEmbedder:
     signature = "test/words@1"
     dim = 32
     languages = frozenset({"en"})
+    dense_weight = 1.0
 
     def __init__(self, before_embedding: Callable[[Sequence[str]], None] | None = None) -> None:
         self._before = before_embedding

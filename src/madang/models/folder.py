@@ -34,6 +34,7 @@ class ModelFolder:
         self._tokenizer = self._first(["tokenizer.json", "0_StaticEmbedding/tokenizer.json"])
         self.name: str = name or self._own.get("name", self.path.name)
         self.languages = frozenset[str](self._own.get("languages", ()))
+        self.dense_weight = float(self._own.get("dense_weight", 1.0))
 
     def _first(self, names: Sequence[str]) -> Path:
         for name in names:

@@ -38,6 +38,11 @@ class Embedder(Protocol):
         """ISO 639-1 codes it was made for; empty means unknown: treated as any."""
         ...
 
+    @property
+    def dense_weight(self) -> float:
+        """How much its ranking counts beside BM25's when the two are fused; 1.0 is as much."""
+        ...
+
     def embed(self, texts: Sequence[str], kind: EmbedKind = "document",
               progress: Progress | None = None) -> Vectors:
         """float32 (n, dim), rows of length 1, in the order of `texts`. An empty list gives (0, dim)."""

@@ -46,6 +46,8 @@ def retrieve(question: str, collection: CollectionProtocol, embedder: Embedder |
     if mode != "bm25" and embedder is None:
         raise InvalidInput(f"mode {mode!r} needs an embedder.", remedy='Give one, or use mode "bm25".')
     fusion = fusion or Fusion()
+    if embedder is not None:
+        fusion = replace(fusion, dense=fusion.dense * embedder.dense_weight)
     notes = []
     language = languages.detect(question)
     known = embedder.languages if embedder is not None else frozenset[str]()

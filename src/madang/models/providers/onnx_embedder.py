@@ -73,6 +73,10 @@ class OnnxEmbedder:
         return self._folder.languages
 
     @property
+    def dense_weight(self) -> float:
+        return self._folder.dense_weight
+
+    @property
     def session(self) -> Any:
         """The `onnxruntime.InferenceSession`. Raises `Corrupt` if the weights cannot be loaded."""
         with self._lock:

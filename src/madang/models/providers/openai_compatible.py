@@ -120,6 +120,10 @@ class OpenAICompatibleEmbedder:
         return frozenset()
 
     @property
+    def dense_weight(self) -> float:
+        return 1.0
+
+    @property
     def dim(self) -> int:
         """Length of a vector; asks the service once if nothing was embedded yet. Raises `ServiceError`."""
         return self._dim if self._dim is not None else self._ask(["dimension"]).shape[1]

@@ -54,6 +54,10 @@ class StaticEmbedder:
     def languages(self) -> frozenset[str]:
         return self._folder.languages
 
+    @property
+    def dense_weight(self) -> float:
+        return self._folder.dense_weight
+
     def embed(self, texts: Sequence[str], kind: EmbedKind = "document", progress: Progress | None = None) -> Vectors:
         """See `Embedder.embed`; `kind` makes no difference.
 
