@@ -22,7 +22,7 @@ from madang.cli.ingest import Bar
 
 ROOT = Path(__file__).resolve().parents[1]
 QUESTIONS = [
-    "How do I split a path into its directory and its file name?",
+    "How do I create a temporary directory?",
     "Which function returns a random element from a sequence?",
     "What happens to a workspace when the process is killed during an ingest?",
     "다른 프로세스가 작업 공간에 쓰고 있으면 어떻게 되나요?",

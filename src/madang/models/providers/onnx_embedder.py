@@ -32,7 +32,7 @@ class OnnxEmbedder:
     Runtime's "dynamic" quantisation does; the bundled model does not).
 
     Batches run side by side, each on one core. Sharing every batch among the cores, as ONNX Runtime does by default,
-    measured no faster on idle cores, and at half the speed of a single thread when another process needs one of them.
+    measured a tenth slower on idle cores, and at half the speed of one thread when another process needs a core.
 
     Loads on first use. Threads may share an instance.
     """
