@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +62,14 @@ def ingest_minilm(folder: Path) -> dict[str, float]:
 
 
 def _bare_onnxruntime(embedder: Any, texts: list[str]) -> float:
-    """Texts per second of `session.run` alone: tokenized and batched beforehand, best grouping the embedder knows."""
+    """Texts per second of `session.run` alone on all cores: tokenized and batched beforehand, batches side by side."""
     batches = embedder.batches(texts)
     outputs = [output.name for output in embedder.session.get_outputs()]
-    # The output the embedder takes: fetching every token's state instead costs onnxruntime twice the time.
     wanted = ["sentence_embedding" if "sentence_embedding" in outputs else outputs[0]]
     embedder.session.run(wanted, batches[0])
     start = time.perf_counter()
-    for batch in batches:
-        embedder.session.run(wanted, batch)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda batch: embedder.session.run(wanted, batch), batches))
     return len(texts) / (time.perf_counter() - start)
 
 
