@@ -58,6 +58,14 @@ conformance: .venv-conformance/installed  ## compare with public libraries
 	@.venv-conformance/bin/python -m pip --disable-pip-version-check -q install --no-deps --force-reinstall .
 	@.venv-conformance/bin/python -m pytest tests/conformance --override-ini addopts="-ra --strict-markers --import-mode=importlib"
 
+# What the index is compared with (hnswlib compiles itself for this machine), apart for the same reason.
+.venv-bench/installed: $(BUILT_FROM)
+	@command -v $${CXX:-c++} >/dev/null || \
+	  { echo "A C++ compiler is missing; on Debian or Ubuntu: apt-get install g++"; exit 1; }
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt ".[bench]"
+	@touch $@
+
 bench: $(VENV)/installed-dev  ## run the benchmarks; appends rows to benchmarks/RESULTS.md
 	@$(BIN)/python benchmarks/run.py
 
@@ -80,4 +88,4 @@ serve:  ## (not in this release) the HTTP server
 	@echo "The HTTP server is not part of this release; docs/guide/en/limits.md lists what is planned." && exit 1
 
 clean:  ## remove environments and build products
-	rm -rf $(VENV) .venv-conformance .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-conformance .venv-bench .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,92 +1,14 @@
-// Python's view of the kernel: checks what comes in, releases the GIL, and hands results out as NumPy arrays.
-// It knows no algorithm. Whatever is wrong with an array is a ValueError that names the argument.
-#include <nanobind/nanobind.h>
-#include <nanobind/ndarray.h>
-#include <nanobind/stl/string.h>
-#include <nanobind/stl/vector.h>
+// Python's view of exact search: checks what comes in, releases the GIL, and hands results out as NumPy arrays. It
+// knows no algorithm.
+#include "bind.hpp"
 
 #include <cstdlib>
-#include <memory>
-#include <string>
-#include <type_traits>
-#include <utility>
 
-#include "dispatch.hpp"
-#include "prepare.hpp"
 #include "search.hpp"
-
-namespace nb = nanobind;
 
 namespace {
 
-using madang::Metric;
-using Array = nb::ndarray<nb::ro>;
-
-[[noreturn]] void refuse(const std::string& message) { throw nb::value_error(message.c_str()); }
-
-// An argument as a C-contiguous array in memory; `kept` keeps it alive.
-template <class T, class Kind>
-Kind array(nb::handle object, const char* name, const char* dtype, std::size_t ndim, Kind kept = {}) {
-    if (!nb::try_cast<Kind>(object, kept))
-        refuse(std::string(name) + ": must be a NumPy array of " + dtype + " that can be read here"
-               + (std::is_same_v<Kind, Array> ? "." : " and written to."));
-    if (kept.dtype() != nb::dtype<T>() || kept.device_type() != nb::device::cpu::value)
-        refuse(std::string(name) + ": must have dtype " + dtype + "; convert with .astype("
-               + (std::is_same_v<T, bool> ? "" : "np.") + dtype + ").");
-    if (kept.ndim() != ndim)
-        refuse(std::string(name) + ": must have " + std::to_string(ndim) + " dimension(s), got "
-               + std::to_string(kept.ndim()) + "; use .reshape.");
-    std::int64_t expected = 1;
-    for (std::size_t i = ndim; i-- > 0; expected *= static_cast<std::int64_t>(kept.shape(i)))
-        if (kept.size() > 0 && kept.shape(i) > 1 && kept.stride(i) != expected)
-            refuse(std::string(name) + ": must be contiguous; use np.ascontiguousarray.");
-    return kept;
-}
-
-Array floats(nb::handle object, const char* name) {
-    Array found = array<float, Array>(object, name, "float32", 2);
-    if (found.shape(1) < 1) refuse(std::string(name) + ": must have at least 1 column.");
-    return found;
-}
-
-std::int64_t length(const Array& found, std::size_t axis) { return static_cast<std::int64_t>(found.shape(axis)); }
-
-Metric metric_named(const std::string& name) {
-    if (name == "cosine") return Metric::cosine;
-    if (name == "dot") return Metric::dot;
-    if (name == "euclidean") return Metric::euclidean;
-    refuse("metric: '" + name + "' is unknown; choose cosine, dot or euclidean.");
-}
-
-void check_threads(std::int64_t threads) {
-    if (threads < 0) refuse("threads: must be 0 (all cores) or more, got " + std::to_string(threads) + ".");
-}
-
-void check_prepared(const madang::Prepared& result, const char* name) {
-    const std::string where = std::string(name) + ": row " + std::to_string(result.row);
-    if (result.refusal == madang::Refusal::not_finite)
-        refuse(where + " contains NaN or infinity; remove or replace it.");
-    if (result.refusal == madang::Refusal::too_large)
-        refuse(where + " is longer than 9.1e18, so that scores could overflow float32; scale the vectors down.");
-}
-
-// Whether the rows are strictly ascending and within [0, count).
-void check_rows(const std::int64_t* rows, std::int64_t size, std::int64_t count) {
-    for (std::int64_t i = 0; i < size; ++i) {
-        if (rows[i] < 0 || rows[i] >= count)
-            refuse("rows: " + std::to_string(rows[i]) + " is out of range; there are " + std::to_string(count)
-                   + " rows.");
-        if (i > 0 && rows[i] <= rows[i - 1]) refuse("rows: must be strictly ascending; use np.unique.");
-    }
-}
-
-template <class T>
-nb::object numpy(std::unique_ptr<T[]> data, std::int64_t rows, std::int64_t columns) {
-    T* raw = data.release();
-    const nb::capsule owner(raw, [](void* p) noexcept { delete[] static_cast<T*>(p); });
-    const std::size_t shape[2] = {static_cast<std::size_t>(rows), static_cast<std::size_t>(columns)};
-    return nb::ndarray<nb::numpy, T>(raw, 2, shape, owner).cast();
-}
+using namespace madang::python;
 
 void prepare(nb::handle vectors, const std::string& metric, nb::handle out, std::int64_t threads) {
     const Metric kind = metric_named(metric);
@@ -180,6 +102,7 @@ NB_MODULE(_kernel, module) {
     if (const char* wanted = std::getenv("MADANG_ISA"); wanted != nullptr && *wanted != '\0')
         madang::choose_kernel(wanted);
 
+    bind_graph(module);
     module.def("isa", [] { return std::string(madang::chosen_kernel().load()->name); },
                "The instruction set in use: avx512, avx2 or plain.");
     module.def("available_isas", [] {

@@ -29,6 +29,10 @@ inline Vec multiply_add(Vec a, Vec b, Vec sum) { return _mm512_fmadd_ps(a, b, su
 inline bool any_not_below(const float* scores, float bar) {
     return _mm512_cmp_ps_mask(_mm512_loadu_ps(scores), _mm512_set1_ps(bar), _CMP_NLT_UQ) != 0;
 }
+// One bit for each of `lanes` scores: whether it is at least `bar`.
+inline unsigned at_least(const float* scores, float bar) {
+    return _mm512_cmp_ps_mask(_mm512_loadu_ps(scores), _mm512_set1_ps(bar), _CMP_GE_OQ);
+}
 
 // The four sums of a, b, c and d. Each input goes through the same additions whatever its place, so a score
 // does not depend on where in a tile its pair sat.
@@ -43,6 +47,18 @@ inline void store_sums(float* out, Vec a, Vec b, Vec c, Vec d) {
     const __m256 sum = _mm256_add_ps(_mm512_maskz_extractf32x8_ps(half, abcd, 0),
                                      _mm512_maskz_extractf32x8_ps(half, abcd, 1));
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps(sum, 1)));
+}
+
+inline void store_sums(std::int32_t* out, __m512i a, __m512i b, __m512i c, __m512i d) {
+    constexpr __mmask16 all = 0xFFFF;
+    const __m512i ab = _mm512_add_epi32(_mm512_maskz_unpacklo_epi32(all, a, b), _mm512_maskz_unpackhi_epi32(all, a, b));
+    const __m512i cd = _mm512_add_epi32(_mm512_maskz_unpacklo_epi32(all, c, d), _mm512_maskz_unpackhi_epi32(all, c, d));
+    const __m512i abcd = _mm512_add_epi32(_mm512_maskz_unpacklo_epi64(0xFF, ab, cd),
+                                          _mm512_maskz_unpackhi_epi64(0xFF, ab, cd));
+    const __m256i sum = _mm256_add_epi32(_mm512_maskz_extracti64x4_epi64(0xF, abcd, 0),
+                                         _mm512_maskz_extracti64x4_epi64(0xF, abcd, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
+                     _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1)));
 }
 
 #elif MADANG_LANES == 8
@@ -61,6 +77,9 @@ inline Vec multiply_add(Vec a, Vec b, Vec sum) { return _mm256_fmadd_ps(a, b, su
 inline bool any_not_below(const float* scores, float bar) {
     return _mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(scores), _mm256_set1_ps(bar), _CMP_NLT_UQ)) != 0;
 }
+inline unsigned at_least(const float* scores, float bar) {
+    return static_cast<unsigned>(_mm256_movemask_ps(_mm256_cmp_ps(_mm256_loadu_ps(scores), _mm256_set1_ps(bar), _CMP_GE_OQ)));
+}
 
 inline void store_sums(float* out, Vec a, Vec b, Vec c, Vec d) {  // see above
     const Vec ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
@@ -68,6 +87,12 @@ inline void store_sums(float* out, Vec a, Vec b, Vec c, Vec d) {  // see above
     const Vec abcd = _mm256_add_ps(_mm256_shuffle_ps(ab, cd, _MM_SHUFFLE(1, 0, 1, 0)),
                                    _mm256_shuffle_ps(ab, cd, _MM_SHUFFLE(3, 2, 3, 2)));
     _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps(abcd, 1)));
+}
+
+inline void store_sums(std::int32_t* out, __m256i a, __m256i b, __m256i c, __m256i d) {
+    const __m256i abcd = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
+                     _mm_add_epi32(_mm256_castsi256_si128(abcd), _mm256_extracti128_si256(abcd, 1)));
 }
 
 #else
@@ -92,6 +117,11 @@ inline Vec subtract(Vec a, Vec b) { return a - b; }
 inline Vec multiply_add(Vec a, Vec b, Vec sum) { return sum + a * b; }
 inline bool any_not_below(const float* scores, float bar) {
     return !(scores[0] < bar) | !(scores[1] < bar) | !(scores[2] < bar) | !(scores[3] < bar);
+}
+inline unsigned at_least(const float* scores, float bar) {
+    unsigned bits = 0;
+    for (unsigned i = 0; i < 4; ++i) bits |= static_cast<unsigned>(scores[i] >= bar) << i;
+    return bits;
 }
 
 inline void store_sums(float* out, Vec a, Vec b, Vec c, Vec d) {  // see above

@@ -42,16 +42,109 @@ struct Range {
     std::int64_t end;
 };
 
+using Entry = std::int64_t;  // a candidate of a search: see pool.hpp
+// Measured: along the links, each place in the list of candidates costs what comparing this many codes in order does.
+constexpr std::int64_t codes_per_place = 150;
+
+constexpr int max_together = 4;  // queries that one thread searches a graph for side by side
+
+using Slot = std::uint32_t;   // where a vector lies in a graph; reused after removals, unlike rows
+
+// How a vector is written down for comparing it: float32; a signed byte per dimension, plus 128; or half a byte, plus 8
+// (64 dimensions in the low halves of 64 bytes, the next 64 in the high halves).
+enum class Code : int { floats, bytes, nibbles };
+
+// What distances are computed from, one record per slot: the vector's code and right behind it the slot's links of the
+// lowest level, so that both lie on one page.
+//
+// The score of slot x for a query q is scale[x] * (q . code[x]) + q.weight * bias[x]:
+//   cosine, dot: weight 0; Euclidean: bias is -|x|^2 / 2 and weight 1, which orders like the distance.
+// Between stored vectors, while building, it is always one that orders like a Euclidean distance: see graph.hpp.
+struct Table {
+    std::uint8_t* records;
+    std::int64_t stride;     // bytes from one record to the next
+    std::int64_t links_at;   // bytes from the start of a record to its links
+    float* scale;            // (capacity,)
+    float* bias;             // (capacity,)
+    std::int64_t dim;
+    Code code;
+    bool augmented;          // dot: stored vectors get one more coordinate, bias, that makes them all equally long,
+    float reach;             // with this for twice their squared length
+};
+
+// A query as it is compared with the records of a table.
+struct Needle {
+    const void* values;      // signed bytes or floats, zero up to a whole number of cache lines
+    float scale;             // of the bytes
+    std::int32_t offset;     // what the sum of products is too high by, since codes are stored plus 128 or plus 8
+    float weight;
+};
+
+// One level-by-level small world. Lists have a fixed width; a place that is not used holds the slot itself, which a
+// search has always visited already, so that it needs no test.
+struct Links {
+    Table table;
+    std::int64_t width;          // links of a slot on the lowest level
+    const Slot* upper;           // lists of the levels above, `upper_width` each
+    std::int64_t upper_width;
+    const Slot* upper_at;        // (capacity,) the index of a slot's first list above, in lists
+    Slot entry;                  // where a search starts, on level `top`
+    int top;
+    Slot root;                   // every slot can be reached from it on the lowest level
+};
+
+// The slots that may be found: one bit for each, and how many are set.
+struct Allowed {
+    const std::uint64_t* bits;
+    std::int64_t words;
+    std::int64_t count;
+};
+
+// Memory of one search, reused by the next. `visited` holds the generation in which a slot was seen last.
+struct Scratch {
+    std::uint8_t* visited;       // (capacity,)
+    std::uint8_t generation;
+    std::int64_t capacity;
+    Entry* pool;                 // candidates, best first: see pool.hpp
+    Slot* pending;               // room for a few lists
+    float* scores;               // of the pending ones
+    std::int64_t evaluations;    // how many distances were computed: for statistics and for the filter's budget
+};
+
 // What one instruction set offers.
 struct Kernel {
     const char* name;
-    // Offer candidates `candidates` to the heaps of queries `queries` (heaps[0] is the first of them).
+
+    // Exact search: offer candidates `candidates` to the heaps of queries `queries` (heaps[0] is the first of them).
     // False when a score was NaN; such scores are never kept.
     bool (*scan)(const Problem& problem, Range queries, Range candidates, Heap* heaps);
     // Move the hits of `from` into `into`.
     void (*merge)(Heap& into, const Heap& from);
     // Order the hits, best first.
     void (*sort)(Heap& heap);
+
+    // Graphs: see find.hpp and link.hpp.
+    void (*find)(const Links& links, const Needle* needles, int count, std::int64_t ef, Scratch* scratches,
+                 std::int64_t* sizes);
+    std::int64_t (*find_allowed)(const Links& links, const Allowed& allowed, const Needle& needle, std::int64_t ef,
+                                 std::int64_t wide, Scratch& scratch);
+    std::int64_t (*scan_codes)(const Table& table, const Allowed& allowed, const Needle& needle, std::int64_t depth,
+                               Scratch& scratch);
+    std::int64_t (*count_bits)(const std::uint64_t* bits, std::int64_t words);
+    void (*pack_mask)(const std::uint8_t* mask, std::int64_t words, std::uint64_t* bits);
+    void (*rescore)(const float* vectors, std::int64_t stride, std::int64_t dim, Metric metric, const float* query,
+                    const Slot* slots, std::int64_t count, float* scores);
+    Needle (*needle_of)(const Table& table, Slot slot, void* values);
+    Slot (*descend)(const Links& links, const Needle& needle, Slot from, int level, int to);
+    std::int64_t (*gather)(const Links& links, const Needle& needle, Slot own, int level, std::int64_t ef, Slot& from,
+                           const Slot* others, std::int64_t other_count, Scratch& scratch);
+    std::int64_t (*select)(const Table& table, Slot slot, const Entry* candidates, std::int64_t count,
+                           std::int64_t limit, float alpha2, Slot* kept, std::int8_t* room);
+    void (*rank)(const Table& table, Slot slot, const Slot* slots, std::int64_t count, Entry* ranked,
+                 std::int8_t* room);
+    std::int64_t (*merge_link)(const Table& table, Slot slot, Entry* ranked, std::uint8_t* firm, std::int64_t used,
+                               Entry newcomer, bool must, std::int64_t width, float alpha2, Slot* padded,
+                               float* scores, std::int8_t* room);
 };
 
 }  // namespace madang

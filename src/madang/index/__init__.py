@@ -1,7 +1,10 @@
-"""Nearest k: the index kernel and what is built on it. Usable by itself: `from madang.index import Flat`."""
+"""Nearest k: the index kernel and what is built on it. Usable by itself: `from madang.index import HNSW`."""
 
+from madang.index.audit import Audit, Bucket
 from madang.index.flat import Flat
+from madang.index.hnsw import HNSW
 from madang.index.lexical import Lexical
+from madang.index.nsw import NSW
 from madang.index.protocol import Index, Metric
 
-__all__ = ["Flat", "Index", "Lexical", "Metric"]
+__all__ = ["HNSW", "NSW", "Audit", "Bucket", "Flat", "Index", "Lexical", "Metric"]

@@ -1,0 +1,211 @@
+// Beam search through one level of a small world.
+#pragma once
+
+#include "codes.hpp"
+#include "pool.hpp"
+
+namespace madang::MADANG_ISA {
+
+constexpr std::int64_t ahead = 8;  // records fetched before they are compared
+
+// Compares slots with a needle and keeps the best in a pool.
+template <Code code, bool biased>
+class Comparer {
+public:
+    Comparer() = default;
+    Comparer(const Table& table, const Needle& needle, std::int64_t depth, Scratch& scratch)
+        : rows_(table, needle), scratch_(&scratch), pool_(scratch.pool, depth) {}
+
+    void prefetch(Slot slot) const { rows_.prefetch(slot); }
+
+    // Compare the first `n` pending slots, of which `ahead` were fetched.
+    void compare(std::int64_t n) {
+        Slot* pending = scratch_->pending;
+        float* scores = scratch_->scores;
+        if (n == 0) return;
+        for (std::int64_t j = n; j < n + 3; ++j) pending[j] = pending[n - 1];  // pads the last four
+        scratch_->evaluations += n;
+        for (std::int64_t j = 0; j < n; j += 4) {
+            for (std::int64_t f = j + ahead; f < j + ahead + 4 && f < n; ++f) rows_.prefetch(pending[f]);
+            rows_.score(pending + j, scores + j);
+        }
+        offer(n);
+    }
+
+    const Pool& pool() const { return pool_; }
+    Pool& pool() { return pool_; }
+
+private:
+    void offer(std::int64_t n) {
+        const Slot* pending = scratch_->pending;
+        float* scores = scratch_->scores;
+        for (std::int64_t j = n; j % lanes != 0; ++j) scores[j] = -__builtin_inff();
+        Pool pool = pool_;  // local, so that it may live in registers
+        for (std::int64_t j = 0; j < n; j += lanes) {
+            for (unsigned good = at_least(scores + j, pool.bar()); good != 0; good &= good - 1) {
+                const std::int64_t i = j + __builtin_ctz(good);
+                if (i < n) pool.offer(entry_of(scores[i], pending[i]));
+            }
+        }
+        pool_ = pool;
+    }
+
+    Rows<code, biased> rows_;
+    Scratch* scratch_;
+    Pool pool_;
+};
+
+inline bool may(const Allowed& allowed, Slot slot) { return (allowed.bits[slot >> 6] >> (slot & 63) & 1) != 0; }
+
+// The lists of one level.
+class Level {
+public:
+    Level() = default;
+    Level(const Links& links, int level) : links_(links), level_(level) {}
+
+    std::int64_t width() const { return level_ == 0 ? links_.width : links_.upper_width; }
+
+    const Slot* list(Slot slot) const {
+        if (level_ == 0)
+            return reinterpret_cast<const Slot*>(links_.table.records + slot * links_.table.stride
+                                                 + links_.table.links_at);
+        return links_.upper + (links_.upper_at[slot] + level_ - 1) * links_.upper_width;
+    }
+
+    void prefetch(Slot slot) const {
+        const auto* at = reinterpret_cast<const char*>(list(slot));
+        for (std::int64_t i = 0; i < width() * static_cast<std::int64_t>(sizeof(Slot)); i += line_bytes)
+            __builtin_prefetch(at + i);
+    }
+
+private:
+    Links links_;
+    int level_;
+};
+
+// One search on its way. `expand` follows the best candidates and starts fetching what they lead to; `absorb`
+// compares it. Between the two there is time for another search.
+template <Code code, bool biased>
+class Walk {
+public:
+    Walk() = default;
+    Walk(const Links& links, int level, const Needle& needle, std::int64_t ef, Scratch& scratch)
+        : level_(links, level), comparer_(links.table, needle, ef, scratch), pending_(scratch.pending),
+          visited_(scratch.visited), generation_(scratch.generation) {}
+
+    // Compare one slot right away, unless it was.
+    void enter(Slot slot) {
+        if (visited_[slot] == generation_) return;
+        visited_[slot] = generation_;
+        pending_[0] = slot;
+        comparer_.compare(1);
+    }
+
+    // Follow up to `beam` candidates; false when there are none left.
+    bool expand(int beam) {
+        // Local, since a store through a byte pointer may change any member for all the compiler knows.
+        Slot* const pending = pending_;
+        std::uint8_t* const visited = visited_;
+        const std::uint8_t generation = generation_;
+        const std::int64_t width = level_.width();
+        std::int64_t n = 0;
+        bool any = false;
+        for (int i = 0; i < beam; ++i) {
+            const Entry entry = comparer_.pool().next();
+            if (entry == no_entry) break;
+            any = true;
+            const Slot* list = level_.list(slot_of(entry));
+            for (std::int64_t j = 0; j < width; ++j) {
+                const Slot slot = list[j];
+                pending[n] = slot;
+                n += visited[slot] != generation;
+                visited[slot] = generation;
+            }
+        }
+        fetch(n);
+        return any;
+    }
+
+    // The same among allowed slots only: see find_among.
+    bool expand_allowed(int beam, const Allowed& allowed) {
+        count_ = 0;
+        bool any = false;
+        for (int i = 0; i < beam; ++i) {
+            const Entry entry = comparer_.pool().next();
+            if (entry == no_entry) break;
+            any = true;
+            follow(slot_of(entry), allowed);
+        }
+        fetch(count_);
+        return any;
+    }
+
+    // Go on from a slot that is not allowed itself.
+    void pass(Slot slot, const Allowed& allowed) {
+        count_ = 0;
+        visited_[slot] = generation_;
+        follow(slot, allowed);
+        fetch(count_);
+        absorb();
+    }
+
+    void absorb() {
+        comparer_.compare(count_);
+        const Entry best = comparer_.pool().peek();
+        if (best != no_entry) level_.prefetch(slot_of(best));
+    }
+
+    // Compare slots that the level need not lead to.
+    void offer_all(const Slot* slots, std::int64_t count) {
+        for (std::int64_t i = 0; i < count;) {
+            std::int64_t n = 0;
+            for (; i < count && n < line_bytes; ++i) {
+                pending_[n] = slots[i];
+                std::uint8_t& seen = visited_[slots[i]];
+                n += seen != generation_;
+                seen = generation_;
+            }
+            fetch(n);
+            comparer_.compare(n);
+        }
+    }
+
+    const Pool& pool() const { return comparer_.pool(); }
+
+private:
+    void fetch(std::int64_t n) {
+        count_ = n;
+        for (std::int64_t j = 0; j < n && j < ahead; ++j) comparer_.prefetch(pending_[j]);
+    }
+
+    void follow(Slot from, const Allowed& allowed) {
+        const std::int64_t width = level_.width(), most = count_ + width;
+        const Slot* list = level_.list(from);
+        for (std::int64_t j = 0; j < width; ++j) {
+            if (!may(allowed, list[j])) level_.prefetch(list[j]);
+            else take(list[j]);
+        }
+        for (std::int64_t j = 0; j < width && count_ < most; ++j) {
+            if (may(allowed, list[j]) || visited_[list[j]] == generation_) continue;
+            visited_[list[j]] = generation_;
+            const Slot* further = level_.list(list[j]);
+            for (std::int64_t l = 0; l < width && count_ < most; ++l)
+                if (may(allowed, further[l])) take(further[l]);
+        }
+    }
+
+    void take(Slot slot) {
+        pending_[count_] = slot;
+        count_ += visited_[slot] != generation_;
+        visited_[slot] = generation_;
+    }
+
+    Level level_;
+    Comparer<code, biased> comparer_;
+    Slot* pending_;
+    std::uint8_t* visited_;
+    std::uint8_t generation_;
+    std::int64_t count_ = 0;
+};
+
+}  // namespace madang::MADANG_ISA

@@ -1,0 +1,296 @@
+// Python's view of a graph. It knows no algorithm.
+#include "bind.hpp"
+
+#include "parts.hpp"
+
+namespace madang::python {
+
+namespace {
+
+const Kernel& chosen() { return *chosen_kernel(); }
+
+Code code_named(const std::string& name) {
+    if (name == "float32") return Code::floats;
+    if (name == "int8") return Code::bytes;
+    if (name == "int4") return Code::nibbles;
+    refuse("code: '" + name + "' is unknown; choose float32, int8 or int4.");
+}
+
+Plan plan_named(const std::string& name) {
+    if (name.empty()) return Plan::choose;
+    if (name == "graph") return Plan::graph;
+    if (name == "codes") return Plan::codes;
+    if (name == "exact") return Plan::exact;
+    refuse("plan: '" + name + "' is unknown; choose graph, codes or exact, or leave it out.");
+}
+
+Shape shape_of(std::int64_t dim, const std::string& metric, const std::string& code, std::int64_t m,
+               std::int64_t ef_construction, std::uint64_t seed, bool layered, double alpha) {
+    if (dim < 1 || dim > (1 << 20)) refuse("dim: must be from 1 to 1048576, got " + std::to_string(dim) + ".");
+    if (m < 1 || m > 512) refuse("m: must be from 1 to 512, got " + std::to_string(m) + ".");
+    if (ef_construction < 1 || ef_construction > (1 << 20))
+        refuse("ef_construction: must be from 1 to 1048576, got " + std::to_string(ef_construction) + ".");
+    if (!(alpha >= 0 && alpha <= 4)) refuse("alpha: must be from 0 to 4.");
+    return {dim, metric_named(metric), code_named(code), m, ef_construction, seed, layered, static_cast<float>(alpha)};
+}
+
+// Vectors or queries as the graph compares them.
+std::unique_ptr<float[]> prepared(const Graph& graph, const Array& from, const char* name, std::int64_t threads) {
+    const std::int64_t n = length(from, 0), dim = graph.world().shape.dim;
+    if (length(from, 1) != dim)
+        refuse(std::string(name) + ": must have " + std::to_string(dim) + " columns, got "
+               + std::to_string(length(from, 1)) + ".");
+    std::unique_ptr<float[]> made(new float[static_cast<std::size_t>(n * dim)]);
+    Prepared result{};
+    {
+        const nb::gil_scoped_release released;
+        result = prepare(static_cast<const float*>(from.data()), n, dim, graph.world().shape.metric, made.get(), threads);
+    }
+    check_prepared(result, name);
+    return made;
+}
+
+nb::object add(Graph& graph, nb::handle vectors, nb::handle rows, std::int64_t threads) {
+    check_threads(threads);
+    const Array from = floats(vectors, "vectors");
+    const std::int64_t n = length(from, 0);
+    if (graph.world().used + n > (std::int64_t{1} << 31) - 2) refuse("vectors: a graph holds at most 2147483646.");
+    const std::unique_ptr<float[]> made = prepared(graph, from, "vectors", threads);
+    std::unique_ptr<std::int64_t[]> numbers(new std::int64_t[static_cast<std::size_t>(n)]);
+    const bool replacing = !rows.is_none();
+    if (replacing) {
+        const Array given = array<std::int64_t, Array>(rows, "rows", "int64", 1);
+        if (length(given, 0) != n) refuse("rows: there must be one for each vector.");
+        std::copy_n(static_cast<const std::int64_t*>(given.data()), n, numbers.get());
+    }
+    {
+        const nb::gil_scoped_release released;
+        graph.add(made.get(), n, numbers.get(), replacing, threads);
+    }
+    return numpy(std::move(numbers), n, 1);
+}
+
+std::int64_t remove(Graph& graph, nb::handle rows, std::int64_t threads) {
+    check_threads(threads);
+    const Array given = array<std::int64_t, Array>(rows, "rows", "int64", 1);
+    const nb::gil_scoped_release released;
+    return graph.remove(static_cast<const std::int64_t*>(given.data()), length(given, 0), threads);
+}
+
+nb::tuple search(Graph& graph, nb::handle queries, std::int64_t k, std::int64_t ef, std::int64_t rerank, nb::handle rows,
+                 nb::handle mask, std::int64_t threads, const std::string& plan) {
+    constexpr std::int64_t most = 1 << 24;
+    if (k < 1 || k > most) refuse("k: must be from 1 to " + std::to_string(most) + ", got " + std::to_string(k) + ".");
+    if (ef < 1 || ef > most) refuse("ef: must be from 1 to " + std::to_string(most) + ", got " + std::to_string(ef) + ".");
+    check_threads(threads);
+    const Array from = floats(queries, "queries");
+    const std::unique_ptr<float[]> made = prepared(graph, from, "queries", threads);
+    Wanted wanted{made.get(), length(from, 0), k, ef, std::max(rerank, k), nullptr, 0, nullptr, plan_named(plan)};
+    Array allowed, marked;
+    if (!rows.is_none()) {
+        allowed = array<std::int64_t, Array>(rows, "rows", "int64", 1);
+        wanted.rows = static_cast<const std::int64_t*>(allowed.data());
+        wanted.row_count = length(allowed, 0);
+        static const std::int64_t nothing = 0;
+        if (wanted.rows == nullptr) wanted.rows = &nothing;
+        check_rows(wanted.rows, wanted.row_count, graph.rows_ever);
+    }
+    if (!mask.is_none()) {
+        marked = array<bool, Array>(mask, "mask", "bool", 1);
+        if (length(marked, 0) < graph.rows_ever) refuse("mask: must have one entry for each row ever added.");
+        wanted.mask = static_cast<const std::uint8_t*>(marked.data());
+    }
+    std::unique_ptr<std::int64_t[]> out_rows(new std::int64_t[static_cast<std::size_t>(wanted.query_count * k)]);
+    std::unique_ptr<float[]> out_scores(new float[static_cast<std::size_t>(wanted.query_count * k)]);
+    Found found{out_rows.get(), out_scores.get()};
+    {
+        const nb::gil_scoped_release released;
+        graph.search(wanted, threads, found);
+    }
+    return nb::make_tuple(numpy(std::move(out_rows), wanted.query_count, k), numpy(std::move(out_scores), wanted.query_count, k),
+                          found.evaluations, found.scanned);
+}
+
+// A buffer as an array that owns it.
+template <class T>
+nb::object shared(const Buffer<T>& buffer) {
+    auto* kept = new Buffer<T>(buffer);
+    const nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<Buffer<T>*>(p); });
+    const std::size_t shape[1] = {static_cast<std::size_t>(buffer.size())};
+    return nb::ndarray<nb::numpy, T>(kept->get(), 1, shape, owner).cast();
+}
+
+nb::dict parts(Graph& graph, std::int64_t threads) {
+    Parts made;
+    {
+        const nb::gil_scoped_release released;
+        graph.settle(threads);
+        const std::lock_guard writing(graph.writing());
+        made = take_apart(graph);
+    }
+    nb::dict out;
+    out["records"] = shared(made.records);
+    out["scale"] = shared(made.scale);
+    out["bias"] = shared(made.bias);
+    out["vectors"] = shared(made.vectors);
+    out["centre"] = shared(made.centre);
+    out["levels"] = shared(made.levels);
+    out["upper"] = shared(made.upper);
+    out["parents"] = shared(made.parents);
+    out["rows"] = shared(made.rows);
+    out["entry"] = made.entry;
+    out["root"] = made.root;
+    out["top"] = made.top;
+    out["reach"] = made.reach;
+    out["rows_ever"] = made.rows_ever;
+    out["count"] = made.count;
+    return out;
+}
+
+// The buffer of an array of `size` values, which stays alive with it; changes go to the array.
+template <class T>
+Buffer<T> borrowed(const nb::dict& from, const char* name, std::int64_t size) {
+    using Kind = nb::ndarray<>;
+    const Kind found = array<T, Kind>(from[name], name, "that of parts()", 1);
+    if (static_cast<std::int64_t>(found.size()) != size)
+        refuse(std::string(name) + ": must have " + std::to_string(size) + " values, got " + std::to_string(found.size()) + ".");
+    if (size == 0) return {};
+    auto kept = std::make_shared<Kind>(found);
+    return Buffer<T>(static_cast<T*>(found.data()), size, kept);
+}
+
+void restore(Graph& graph, const nb::dict& from) {
+    if (graph.world().used != 0) refuse("parts: the graph has vectors already.");
+    const World& world = graph.world();
+    Parts given;
+    given.count = nb::cast<std::int64_t>(from["count"]);
+    const std::int64_t n = given.count;
+    given.records = borrowed<std::uint8_t>(from, "records", n * world.links.table.stride);
+    given.scale = borrowed<float>(from, "scale", n);
+    given.bias = borrowed<float>(from, "bias", n);
+    given.vectors = borrowed<float>(from, "vectors", world.coded() ? n * world.shape.dim : 0);
+    given.centre = borrowed<float>(from, "centre", world.centre.size());
+    given.levels = borrowed<std::uint8_t>(from, "levels", n);
+    given.lists = static_cast<std::int64_t>(nb::len(nb::object(from["upper"]))) / world.links.upper_width;
+    given.upper = borrowed<Slot>(from, "upper", given.lists * world.links.upper_width);
+    given.parents = borrowed<Slot>(from, "parents", n);
+    const auto rows = static_cast<std::int64_t>(nb::len(nb::object(from["rows"])));
+    given.rows = borrowed<std::int64_t>(from, "rows", rows);
+    given.entry = nb::cast<Slot>(from["entry"]);
+    given.root = nb::cast<Slot>(from["root"]);
+    given.top = nb::cast<int>(from["top"]);
+    given.reach = nb::cast<float>(from["reach"]);
+    given.rows_ever = nb::cast<std::int64_t>(from["rows_ever"]);
+    if (const std::string wrong = put_together(graph, given); !wrong.empty()) refuse("parts: " + wrong + ".");
+}
+
+// What it takes in memory, in bytes; `search` without the exact vectors, which may lie in a mapped file.
+nb::dict sizes(Graph& graph) {
+    const std::shared_lock lock(graph.gate());
+    const World& world = graph.world();
+    const std::int64_t n = world.used, upper = world.upper_used * world.links.upper_width * 4;
+    const std::int64_t bias = world.shape.metric == Metric::cosine ? 0 : 4;  // for cosine needed to build only
+    nb::dict out;
+    out["size"] = world.live_count;
+    out["slots"] = n;
+    out["dead"] = graph.dead_count;
+    out["free"] = static_cast<std::int64_t>(graph.free_slots.size());
+    out["top"] = world.links.top;
+    out["search_bytes"] = n * (world.links.table.stride + 4 + bias + 4 + 1) + n / 8 + upper + graph.row_map().bytes();
+    out["total_bytes"] = n * (world.links.table.stride + 4 + 4 + 4 + 1 + 4 + (world.coded() ? 4 * world.shape.dim : 0)) + n / 4
+                         + upper + graph.row_map().bytes();
+    std::int64_t links = 0;
+    for (Slot slot = 0; slot < n; ++slot)
+        if (world.live[slot]) links += world.degree(slot, 0);
+    out["links"] = links;
+    return out;
+}
+
+// Whether each row is live.
+nb::object live(Graph& graph, nb::handle rows) {
+    const Array given = array<std::int64_t, Array>(rows, "rows", "int64", 1);
+    const std::int64_t n = length(given, 0);
+    std::unique_ptr<bool[]> found(new bool[static_cast<std::size_t>(n)]);
+    const std::shared_lock lock(graph.gate());
+    const auto* numbers = static_cast<const std::int64_t*>(given.data());
+    for (std::int64_t i = 0; i < n; ++i) found[static_cast<std::size_t>(i)] = graph.row_map().slot_of(numbers[i], graph.world()) != no_slot;
+    return numpy(std::move(found), n, 1);
+}
+
+nb::object live_rows(Graph& graph) {
+    const std::shared_lock lock(graph.gate());
+    const World& world = graph.world();
+    std::unique_ptr<std::int64_t[]> found(new std::int64_t[static_cast<std::size_t>(world.live_count)]);
+    std::int64_t n = 0;
+    for (Slot slot = 0; slot < world.used; ++slot)
+        if (world.live[slot]) found[static_cast<std::size_t>(n++)] = graph.row_map().row_of(slot);
+    std::sort(found.get(), found.get() + n);
+    return numpy(std::move(found), n, 1);
+}
+
+// The vectors of live rows as they are compared.
+nb::object vectors(Graph& graph, nb::handle rows) {
+    const Array given = array<std::int64_t, Array>(rows, "rows", "int64", 1);
+    const std::int64_t n = length(given, 0), dim = graph.world().shape.dim;
+    std::unique_ptr<float[]> found(new float[static_cast<std::size_t>(n * dim)]);
+    const std::shared_lock lock(graph.gate());
+    const World& world = graph.world();
+    const auto* numbers = static_cast<const std::int64_t*>(given.data());
+    for (std::int64_t i = 0; i < n; ++i) {
+        const Slot slot = graph.row_map().slot_of(numbers[i], world);
+        if (slot == no_slot) refuse("rows: " + std::to_string(numbers[i]) + " is not in the index.");
+        float* to = found.get() + i * dim;
+        std::copy_n(world.exact() + slot * world.exact_stride(), dim, to);
+        if (!world.coded() && world.centre.size() > 0)
+            for (std::int64_t d = 0; d < dim; ++d) to[d] += world.centre[d];
+    }
+    return numpy(std::move(found), n, dim);
+}
+
+// The links of a row on a level, as rows; for looking at a graph.
+std::vector<std::int64_t> neighbours(Graph& graph, std::int64_t row, int level) {
+    const std::shared_lock lock(graph.gate());
+    const World& world = graph.world();
+    const Slot slot = graph.row_map().slot_of(row, world);
+    std::vector<std::int64_t> found;
+    if (slot == no_slot || level < 0 || level > world.levels[slot]) return found;
+    for (std::int64_t i = 0, n = world.degree(slot, level); i < n; ++i)
+        found.push_back(graph.row_map().row_of(world.list(slot, level)[i]));
+    return found;
+}
+
+}  // namespace
+
+void bind_graph(nb::module_& module) {
+    nb::class_<Graph>(module, "Graph", "A small world of vectors with links: what HNSW and NSW are made of.")
+        .def("__init__", [](Graph* self, std::int64_t dim, const std::string& metric, const std::string& code, std::int64_t m,
+                            std::int64_t ef_construction, std::uint64_t seed, bool layered, double alpha) {
+            new (self) Graph(shape_of(dim, metric, code, m, ef_construction, seed, layered, alpha), &chosen);
+        }, nb::arg("dim"), nb::arg("metric"), nb::arg("code"), nb::arg("m"), nb::arg("ef_construction"), nb::arg("seed"),
+           nb::arg("layered"), nb::arg("alpha"))
+        .def("add", &add, nb::arg("vectors").none(), nb::arg("rows").none() = nb::none(), nb::arg("threads") = 1)
+        .def("remove", &remove, nb::arg("rows").none(), nb::arg("threads") = 1)
+        .def("search", &search, nb::arg("queries").none(), nb::arg("k"), nb::arg("ef"), nb::arg("rerank"),
+             nb::arg("rows").none() = nb::none(), nb::arg("mask").none() = nb::none(), nb::arg("threads") = 1,
+             nb::arg("plan") = "")
+        .def("repair", [](Graph& graph, std::int64_t threads) {
+            const nb::gil_scoped_release released;
+            return graph.repair(threads);
+        }, nb::arg("threads") = 1)
+        .def("reachable", [](Graph& graph) {
+            const nb::gil_scoped_release released;
+            const std::shared_lock lock(graph.gate());
+            return Healer::reachable(graph.world());
+        })
+        .def("parts", &parts, nb::arg("threads") = 1)
+        .def("restore", &restore, nb::arg("parts"))
+        .def("sizes", &sizes)
+        .def("live", &live, nb::arg("rows").none())
+        .def("live_rows", &live_rows)
+        .def("vectors", &vectors, nb::arg("rows").none())
+        .def("neighbours", &neighbours, nb::arg("row"), nb::arg("level") = 0)
+        .def("__len__", [](Graph& graph) { return graph.world().live_count; })
+        .def_prop_ro("rows_ever", [](Graph& graph) { return graph.rows_ever; });
+}
+
+}  // namespace madang::python

@@ -1,0 +1,376 @@
+// A small world that can be searched by several threads while one changes it: what Python's HNSW and NSW are.
+#pragma once
+
+#include <atomic>
+#include <limits>
+#include <optional>
+
+#include "heal.hpp"
+#include "rows.hpp"
+
+namespace madang {
+
+// How a search goes about it: the cheaper of the next two; along the links; comparing all codes; or all vectors exactly.
+enum class Plan : int { choose, graph, codes, exact };
+
+// A search: the k best rows of every query, (query_count, k) each, padded with -1 and -infinity.
+struct Wanted {
+    const float* queries;  // (query_count, dim), prepared
+    std::int64_t query_count;
+    std::int64_t k;
+    std::int64_t ef;
+    std::int64_t rerank;              // candidates whose exact scores are computed, at least k
+    const std::int64_t* rows;         // (row_count,) strictly ascending, or null
+    std::int64_t row_count;
+    const std::uint8_t* mask;         // (rows ever), or null
+    Plan plan;
+};
+
+struct Found {
+    std::int64_t* rows;
+    float* scores;
+    std::int64_t evaluations = 0;
+    bool scanned = false;
+};
+
+class Graph {
+public:
+    Graph(const Shape& shape, const Kernel& (*kernel)()) : world_(shape), kernel_(kernel) {}
+
+    // Add prepared vectors as new rows, or where `rows` is given in place of those rows. Throws std::bad_alloc.
+    void add(const float* vectors, std::int64_t count, std::int64_t* rows, bool replacing, std::int64_t wanted_threads) {
+        const std::lock_guard writing(writing_);
+        if (count == 0) return;
+        const int threads = thread_count(wanted_threads, static_cast<double>(count) * 4e6);
+        if (replacing) {
+            const std::unique_lock lock(gate_);
+            bury(rows, count);
+        }
+        if (replacing) heal(threads, false);
+        const std::vector<Slot> slots = place(vectors, count, rows, replacing, threads);
+        Builder builder(world_, kernel_(), gate_, threads);
+        builder.insert(slots);
+    }
+
+    // Remove rows; returns how many there were.
+    std::int64_t remove(const std::int64_t* rows, std::int64_t count, std::int64_t wanted_threads) {
+        const std::lock_guard writing(writing_);
+        std::int64_t gone = 0;
+        {
+            const std::unique_lock lock(gate_);
+            gone = bury(rows, count);
+        }
+        heal(thread_count(wanted_threads, static_cast<double>(world_.used) * 1e4), false);
+        return gone;
+    }
+
+    // Cut dead slots out now, and link what nothing leads to. Returns how many slots needed that.
+    std::int64_t repair(std::int64_t wanted_threads) {
+        const std::lock_guard writing(writing_);
+        const int threads = thread_count(wanted_threads, static_cast<double>(world_.used) * 1e4);
+        heal(threads, true);
+        const std::unique_lock lock(gate_);
+        Builder builder(world_, kernel_(), gate_, threads);
+        return Healer(world_, kernel_(), builder).grow_tree();
+    }
+
+    void search(const Wanted& wanted, std::int64_t wanted_threads, Found& found) {
+        const std::shared_lock lock(gate_);
+        const std::int64_t n = wanted.query_count;
+        if (world_.live_count == 0) return blank(0, n, wanted, found);
+        std::vector<std::uint64_t> bits;
+        const std::optional<Allowed> allowed = allowance(wanted, bits);
+        if (allowed && allowed->count == 0) return blank(0, n, wanted, found);
+        const std::int64_t reach = allowed ? allowed->count : world_.live_count;
+        Plan plan = wanted.plan;
+        if (plan == Plan::choose && allowed && reach <= codes_per_place * std::max(wanted.ef, wanted.rerank)) plan = Plan::codes;
+        // So few that most would be ranked exactly anyway are not compared by codes first.
+        if (plan == Plan::codes && wanted.plan == Plan::choose && reach <= 3 * wanted.rerank) plan = Plan::exact;
+        found.scanned = plan == Plan::codes || plan == Plan::exact;
+        const bool free = !allowed && !found.scanned;
+        const Allowed among = allowed ? *allowed : everything();
+        const std::int64_t chunk = free ? 4 * max_together : 1;
+        const int threads = thread_count(wanted_threads, static_cast<double>(n) * 2e5);
+        std::atomic<std::int64_t> evaluations{0};
+        for_each((n + chunk - 1) / chunk, threads, [&](int, std::int64_t item) {
+            std::unique_ptr<Work> work = borrow();
+            const std::int64_t ef = std::min(std::max({wanted.ef, wanted.rerank, wanted.k}), std::max<std::int64_t>(reach, 1));
+            work->fit(world_, std::max(free ? ef : wide_factor * ef, wanted.rerank), max_together);
+            const std::int64_t end = std::min(n, (item + 1) * chunk);
+            for (std::int64_t q = item * chunk; q < end; q += max_together) {  // one by one where not free
+                const int count = static_cast<int>(std::min<std::int64_t>(max_together, end - q));
+                if (free) evaluations += search_all(*work, wanted, q, count, ef, found);
+                else if (plan == Plan::exact) evaluations += search_exactly(*work, wanted, among, q, found);
+                else evaluations += search_allowed(*work, wanted, among, plan == Plan::codes, q, ef, found);
+            }
+            give_back(std::move(work));
+        });
+        found.evaluations = evaluations;
+    }
+
+    const World& world() const { return world_; }
+    World& world() { return world_; }
+    RowMap& row_map() { return rows_; }
+    std::shared_mutex& gate() { return gate_; }
+    std::mutex& writing() { return writing_; }
+    std::int64_t rows_ever = 0;
+    std::vector<Slot> free_slots;  // descending, so that the lowest is taken first
+    Bits dead;
+    std::int64_t dead_count = 0;
+
+    // Heal everything that is dead, whether it is worth it or not.
+    void settle(std::int64_t wanted_threads) {
+        const std::lock_guard writing(writing_);
+        heal(thread_count(wanted_threads, static_cast<double>(world_.used) * 1e4), true);
+    }
+
+private:
+    static constexpr std::int64_t wide_factor = 8;  // see find_among
+
+    // Slots for vectors, filled but not linked.
+    std::vector<Slot> place(const float* vectors, std::int64_t count, std::int64_t* rows, bool replacing, int threads) {
+        const std::unique_lock lock(gate_);
+        const std::int64_t reused = std::min<std::int64_t>(count, static_cast<std::int64_t>(free_slots.size()));
+        const std::int64_t needed = world_.used + count - reused;
+        if (needed > world_.capacity) {
+            world_.reserve(world_.capacity == 0 ? needed : std::max(needed, world_.capacity + world_.capacity / 4));
+            dead.resize(world_.capacity);
+        }
+        if (reused > 0 || replacing) rows_.tell_apart(world_);
+        const double longest = centre_and_measure(vectors, count);
+        world_.widen(longest);
+        std::vector<Slot> slots(static_cast<std::size_t>(count));
+        for (std::int64_t i = 0; i < count; ++i) {
+            Slot slot = static_cast<Slot>(world_.used);
+            if (!free_slots.empty()) {
+                slot = free_slots.back();
+                free_slots.pop_back();
+            } else {
+                ++world_.used;
+            }
+            if (!replacing) rows[i] = rows_ever++;
+            rows_.set(rows[i], slot, world_);
+            world_.levels[slot] = static_cast<std::uint8_t>(world_.level_of(rows[i]));
+            world_.parents[slot] = no_slot;
+            world_.make_lists(slot);
+            slots[static_cast<std::size_t>(i)] = slot;
+        }
+        constexpr std::int64_t chunk = 64;
+        for_each((count + chunk - 1) / chunk, threads, [&](int, std::int64_t item) {
+            std::vector<float> room(static_cast<std::size_t>(world_.shape.dim));
+            for (std::int64_t i = item * chunk; i < std::min(count, (item + 1) * chunk); ++i)
+                world_.encode_slot(slots[static_cast<std::size_t>(i)], vectors + i * world_.shape.dim, room.data());
+        });
+        return slots;
+    }
+
+    // The longest squared norm, for dot; for Euclidean the first vectors' mean becomes the centre.
+    double centre_and_measure(const float* vectors, std::int64_t count) {
+        const std::int64_t dim = world_.shape.dim;
+        double longest = 0;
+        if (world_.shape.metric == Metric::dot)
+            for (std::int64_t i = 0; i < count; ++i) longest = std::max(longest, squared_norm(vectors + i * dim, dim));
+        if (world_.shape.metric == Metric::euclidean && world_.used == 0) {
+            std::vector<double> sums(static_cast<std::size_t>(dim));
+            for (std::int64_t i = 0; i < count; ++i)
+                for (std::int64_t d = 0; d < dim; ++d) sums[static_cast<std::size_t>(d)] += vectors[i * dim + d];
+            for (std::int64_t d = 0; d < dim; ++d)
+                world_.centre[d] = static_cast<float>(sums[static_cast<std::size_t>(d)] / static_cast<double>(count));
+        }
+        return longest;
+    }
+
+    std::int64_t bury(const std::int64_t* rows, std::int64_t count) {
+        std::int64_t gone = 0;
+        for (std::int64_t i = 0; i < count; ++i) {
+            const Slot slot = rows_.slot_of(rows[i], world_);
+            if (slot == no_slot) continue;
+            world_.live.clear(slot);
+            --world_.live_count;
+            dead.set(slot);
+            ++dead_count;
+            rows_.forget(rows[i]);
+            ++gone;
+        }
+        return gone;
+    }
+
+    // Cut the dead out once they are a sixteenth, or all of them.
+    void heal(int threads, bool all) {
+        if (dead_count == 0 || (!all && dead_count * 16 < world_.live_count)) return;
+        const std::unique_lock lock(gate_);
+        Builder builder(world_, kernel_(), gate_, threads);
+        Healer(world_, kernel_(), builder).cut_out(dead);
+        for (Slot slot = 0; slot < world_.used; ++slot) {
+            if (!dead[slot]) continue;
+            world_.levels[slot] = 0;
+            world_.write_list(slot, 0, nullptr, 0);
+            free_slots.push_back(slot);
+        }
+        std::sort(free_slots.rbegin(), free_slots.rend());
+        std::fill(dead.words().begin(), dead.words().end(), 0);
+        dead_count = 0;
+        if (world_.live_count == 0) world_.links.entry = world_.links.root = no_slot;
+        std::int64_t lists = 0;
+        for (Slot slot = 0; slot < world_.used; ++slot) lists += world_.levels[slot];
+        if (static_cast<std::int64_t>(free_slots.size()) * 10 > world_.used || world_.upper_used * 10 > lists * 11 + 100)
+            close_up();
+    }
+
+    // Where more than a tenth is free, or of the lists above the lowest level, the rest moves together.
+    void close_up() {
+        rows_.tell_apart(world_);
+        rows_.move(world_.close_up(), world_);
+        free_slots.clear();
+        dead = Bits();
+        dead.resize(world_.capacity);
+    }
+
+    // The slots that may be found, or nothing where all may.
+    std::optional<Allowed> allowance(const Wanted& wanted, std::vector<std::uint64_t>& bits) const {
+        if (wanted.rows == nullptr && wanted.mask == nullptr && dead_count == 0) return std::nullopt;
+        const auto words = static_cast<std::size_t>((world_.used + 63) / 64);
+        bits.assign(words, 0);
+        if (wanted.rows != nullptr) {
+            for (std::int64_t i = 0; i < wanted.row_count; ++i) {
+                const Slot slot = rows_.slot_of(wanted.rows[i], world_);
+                if (slot != no_slot) bits[slot >> 6] |= 1ULL << (slot & 63);
+            }
+        } else if (wanted.mask != nullptr) {
+            pack_mask(wanted.mask, bits);
+            for (std::size_t i = 0; i < words; ++i) bits[i] &= world_.live.words()[i];
+        } else {
+            std::copy_n(world_.live.words().begin(), words, bits.begin());
+        }
+        const std::int64_t count = kernel_().count_bits(bits.data(), static_cast<std::int64_t>(words));
+        if (count == world_.live_count && dead_count == 0 && free_slots.empty()) return std::nullopt;
+        return Allowed{bits.data(), static_cast<std::int64_t>(words), count};
+    }
+
+    // A byte per row to a bit per slot.
+    void pack_mask(const std::uint8_t* mask, std::vector<std::uint64_t>& bits) const {
+        std::int64_t slot = 0;
+        if (rows_.same()) {
+            kernel_().pack_mask(mask, world_.used / 64, bits.data());
+            slot = world_.used / 64 * 64;
+        }
+        for (; slot < world_.used; ++slot)
+            if (mask[rows_.row_of(static_cast<Slot>(slot))] != 0)
+                bits[static_cast<std::size_t>(slot >> 6)] |= 1ULL << (slot & 63);
+    }
+
+    Allowed everything() const {
+        return {world_.live.words().data(), (world_.used + 63) / 64, world_.live_count};
+    }
+
+    Needle prepare_query(Work& work, const Wanted& wanted, std::int64_t q, int place) const {
+        const float* query = wanted.queries + q * world_.shape.dim;
+        const float* moved = world_.moved(query, work.floats.get());
+        return needle_for(world_.shape.code, moved, world_.shape.dim, world_.shape.metric == Metric::euclidean ? 1.0F : 0.0F,
+                          work.needles[place].get());
+    }
+
+    std::int64_t search_all(Work& work, const Wanted& wanted, std::int64_t q, int count, std::int64_t ef, Found& found) const {
+        Needle needles[max_together];
+        std::int64_t sizes[max_together];
+        for (int i = 0; i < count; ++i) {
+            needles[i] = prepare_query(work, wanted, q + i, i);
+            work.scratch[i].evaluations = 0;
+        }
+        kernel_().find(world_.links, needles, count, ef, work.scratch, sizes);
+        std::int64_t evaluations = 0;
+        for (int i = 0; i < count; ++i) {
+            evaluations += work.scratch[i].evaluations;
+            report(work, work.scratch[i].pool, sizes[i], q + i, wanted, found);
+        }
+        return evaluations;
+    }
+
+    std::int64_t search_allowed(Work& work, const Wanted& wanted, const Allowed& allowed, bool scan, std::int64_t q,
+                                std::int64_t ef, Found& found) const {
+        Scratch& scratch = work.scratch[0];
+        scratch.evaluations = 0;
+        const Needle needle = prepare_query(work, wanted, q, 0);
+        std::int64_t size = 0;
+        if (!scan) size = kernel_().find_allowed(world_.links, allowed, needle, ef,
+                                                    std::min(wide_factor * ef, allowed.count), scratch);
+        // -1, or what is allowed lies in islands that the search did not come to.
+        if (scan || size < std::min(wanted.k, allowed.count))
+            size = kernel_().scan_codes(world_.links.table, allowed, needle, std::max(wanted.rerank, wanted.k), scratch);
+        report(work, scratch.pool, size, q, wanted, found);
+        return scratch.evaluations;
+    }
+
+    std::int64_t search_exactly(Work& work, const Wanted& wanted, const Allowed& allowed, std::int64_t q, Found& found) const {
+        work.slots.fit(allowed.count + 8);
+        std::int64_t count = 0;
+        for (std::int64_t word = 0; word < allowed.words; ++word)
+            for (std::uint64_t bits = allowed.bits[word]; bits != 0; bits &= bits - 1)
+                work.slots[count++] = static_cast<Slot>(word * 64 + __builtin_ctzll(bits));
+        report_slots(work, count, q, wanted, found);
+        return count;
+    }
+
+    // Exact scores of the best candidates, and of these the k best.
+    void report(Work& work, const Entry* pool, std::int64_t size, std::int64_t q, const Wanted& wanted, Found& found) const {
+        const std::int64_t count = std::min(size, std::max(wanted.rerank, wanted.k));
+        work.slots.fit(count + 8);
+        for (std::int64_t i = 0; i < count; ++i) work.slots[i] = static_cast<Slot>(pool[i]) >> 1;
+        report_slots(work, count, q, wanted, found);
+    }
+
+    void report_slots(Work& work, std::int64_t count, std::int64_t q, const Wanted& wanted, Found& found) const {
+        const std::int64_t dim = world_.shape.dim;
+        work.exact.fit(count + 8);
+        const float* query = wanted.queries + q * dim;
+        if (!world_.coded()) query = world_.moved(query, work.floats.get());
+        kernel_().rescore(world_.exact(), world_.exact_stride(), dim, world_.shape.metric, query, work.slots.get(), count,
+                          work.exact.get());
+        work.hits.resize(static_cast<std::size_t>(count));
+        for (std::int64_t i = 0; i < count; ++i)
+            work.hits[static_cast<std::size_t>(i)] = {work.exact[i], rows_.row_of(work.slots[i])};
+        const std::int64_t kept = std::min(count, wanted.k);
+        std::partial_sort(work.hits.begin(), work.hits.begin() + kept, work.hits.end(), [](const Hit& a, const Hit& b) {
+            return a.score > b.score || (a.score == b.score && a.row < b.row);
+        });
+        for (std::int64_t i = 0; i < kept; ++i) {
+            found.rows[q * wanted.k + i] = work.hits[static_cast<std::size_t>(i)].row;
+            found.scores[q * wanted.k + i] = work.hits[static_cast<std::size_t>(i)].score;
+        }
+        fill(q, kept, wanted, found);
+    }
+
+    static void fill(std::int64_t q, std::int64_t from, const Wanted& wanted, Found& found) {
+        for (std::int64_t i = from; i < wanted.k; ++i) {
+            found.rows[q * wanted.k + i] = -1;
+            found.scores[q * wanted.k + i] = -std::numeric_limits<float>::infinity();
+        }
+    }
+
+    static void blank(std::int64_t begin, std::int64_t end, const Wanted& wanted, Found& found) {
+        for (std::int64_t q = begin; q < end; ++q) fill(q, 0, wanted, found);
+    }
+
+    std::unique_ptr<Work> borrow() {
+        const std::lock_guard lock(works_guard_);
+        if (works_.empty()) return std::make_unique<Work>();
+        std::unique_ptr<Work> work = std::move(works_.back());
+        works_.pop_back();
+        return work;
+    }
+
+    void give_back(std::unique_ptr<Work> work) {
+        const std::lock_guard lock(works_guard_);
+        works_.push_back(std::move(work));
+    }
+
+    World world_;
+    const Kernel& (*kernel_)();
+    RowMap rows_;
+    std::shared_mutex gate_;
+    std::mutex writing_;
+    std::mutex works_guard_;
+    std::vector<std::unique_ptr<Work>> works_;
+};
+
+}  // namespace madang

@@ -1,0 +1,323 @@
+"""What HNSW and NSW share: vectors with links, searched along the links.
+
+The work is done by the kernel's `Graph` (kernel/graph.hpp); here arguments are checked, codes are chosen, the breadth of
+a search is calibrated, and files are written.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self, TypeAlias, get_args
+
+import numpy as np
+
+from madang.base.errors import Corrupt, InvalidInput
+from madang.index import _kernel, container
+from madang.index.audit import Audit, audit
+from madang.index.calibrate import Calibration, check_target
+from madang.index.distance import as_allow, as_rows, as_vectors, check_count, check_metric
+from madang.index.flat import Flat
+from madang.index.protocol import Allow, Metric, Rows, Scores, Vectors
+
+Quantization: TypeAlias = Literal["auto", "int8", "int4"]
+QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
+Plan: TypeAlias = Literal["graph", "codes", "exact"]
+
+_VERSION = 1
+_FEWEST = 1000        # vectors from which codes can be judged
+_SAMPLE = 20_000      # of them at most
+
+
+class SmallWorld:
+    """The common part; use `HNSW` or `NSW`."""
+
+    kind: ClassVar[str]
+    _layered: ClassVar[bool]
+    _alpha: ClassVar[float]
+
+    def __init__(self, dim: int | None = None, metric: Metric = "cosine", *, m: int = 16, ef_construction: int = 200,
+                 ef_search: int = 64, seed: int = 0, quantization: Quantization | None = "auto",
+                 target_recall: float | None = None) -> None:
+        self._dim = 0 if dim is None else check_count(dim, "dim", 1, "the width of the vectors")
+        self._metric = check_metric(metric)
+        self.m = check_count(m, "m", 2, "how many links to choose for each vector, 8 to 48 as a rule")
+        self.ef_construction = check_count(ef_construction, "ef_construction", 1, "how many candidates to consider")
+        self.ef_search = check_count(ef_search, "ef_search", 1, "how many candidates to keep")
+        self.seed = check_count(seed, "seed", 0, "any whole number")
+        if self.m > 512 or self.ef_construction > 2**20:
+            raise InvalidInput("m must be at most 512 and ef_construction at most 1048576.",
+                               remedy="16 and 200 suit most data.")
+        if quantization is not None and quantization not in QUANTIZATIONS:
+            raise InvalidInput(f"quantization {quantization!r} is unknown.",
+                               remedy=f"Choose one of {', '.join(QUANTIZATIONS)}, or None for float32.")
+        self.quantization = quantization
+        self.target_recall = check_target(target_recall)
+        self._code: str | None = {"int8": "int8", "int4": "int4", None: "float32"}.get(quantization)
+        self._graph: _kernel.Graph | None = None
+        self._starting = threading.Lock()
+        self._calibration = Calibration()
+
+    def __repr__(self) -> str:
+        return (f"{type(self).__name__}(dim={self._dim or None}, metric={self._metric!r}, m={self.m}, "
+                f"ef_construction={self.ef_construction}, ef_search={self.ef_search}, seed={self.seed}, "
+                f"quantization={self.quantization!r})")
+
+    def __len__(self) -> int:
+        """The number of live rows."""
+        return 0 if self._graph is None else len(self._graph)
+
+    @property
+    def dim(self) -> int:
+        """The width of the vectors; 0 until the first ones decide it."""
+        return self._dim
+
+    @property
+    def metric(self) -> Metric:
+        return self._metric
+
+    @property
+    def rows_ever(self) -> int:
+        """How many rows were ever given out; a mask for `allow` has one entry for each."""
+        return 0 if self._graph is None else self._graph.rows_ever
+
+    # Writing
+
+    def add(self, vectors: Vectors, threads: int = 0) -> Rows:
+        """Add float32 vectors (n, dim) and return their rows (n,) int64, ascending; all of them or none.
+
+        The links come out the same for any number of threads (0: all cores). Others may search meanwhile.
+        Raises InvalidInput for another shape or dtype, NaN, infinity, and (dot, euclidean) vectors so long that a score
+        could overflow.
+        """
+        threads = check_count(threads, "threads", 0, "0 for all cores")
+        vectors = as_vectors(vectors, self._dim or None, "vectors")
+        if len(vectors) == 0:
+            return np.empty(0, dtype=np.int64)
+        with self._starting:
+            graph = self._graph_for(vectors)
+            try:
+                rows = graph.add(vectors, threads=threads).reshape(-1)
+            except ValueError as error:
+                raise InvalidInput(str(error)) from None
+            self._graph, self._dim = graph, vectors.shape[1]
+        return rows
+
+    def remove(self, rows: Rows, threads: int = 0) -> int:
+        """Remove rows; unknown or already removed rows are ignored. Returns how many were live.
+
+        Once a sixteenth is gone, the lists that led to removed vectors are mended and their places are free.
+        """
+        threads = check_count(threads, "threads", 0, "0 for all cores")
+        numbers = np.unique(as_rows(rows, "rows"))
+        with self._starting:
+            return 0 if self._graph is None else self._graph.remove(numbers, threads=threads)
+
+    def update(self, rows: Rows, vectors: Vectors, threads: int = 0) -> None:
+        """Give live rows (n,) new vectors (n, dim); all of them or none. Raises InvalidInput."""
+        threads = check_count(threads, "threads", 0, "0 for all cores")
+        numbers, vectors = as_rows(rows, "rows"), as_vectors(vectors, self._dim or None, "vectors")
+        if len(numbers) != len(vectors):
+            raise InvalidInput(f"rows and vectors must be as many, got {len(numbers)} and {len(vectors)}.")
+        if len(np.unique(numbers)) != len(numbers):
+            raise InvalidInput("rows contains a row twice.", remedy="Give each row one new vector.")
+        with self._starting:
+            live = np.zeros(len(numbers), dtype=bool) if self._graph is None else self._graph.live(numbers).reshape(-1)
+            if not live.all():
+                raise InvalidInput(f"rows contains {numbers[~live][0]}, which is not in the index.",
+                                   remedy="Pass rows that `add` returned and that were not removed.")
+            if self._graph is None or len(numbers) == 0:
+                return
+            try:
+                self._graph.add(vectors, numbers, threads=threads)
+            except ValueError as error:
+                raise InvalidInput(str(error)) from None
+
+    def repair(self, threads: int = 0) -> int:
+        """Mend all lists that lead to removed vectors, and link whatever no link leads to.
+
+        Returns how many vectors could not be reached before: 0, unless memory or a file was changed from outside.
+        """
+        threads = check_count(threads, "threads", 0, "0 for all cores")
+        with self._starting:
+            return 0 if self._graph is None else self._graph.repair(threads=threads)
+
+    # Reading
+
+    def search(self, queries: Vectors, k: int, *, ef_search: int | None = None, allow: Allow | None = None,
+               threads: int = 1, target_recall: float | None = None) -> tuple[Rows, Scores]:
+        """The k best live rows for each of q queries (q, dim), best first, ties to the lower row.
+
+        Args:
+            ef_search: how many candidates to keep on the way: more find more and take longer. Default the index's own.
+            allow: only these rows: row numbers (int64, any order), or a mask (bool) with one entry per row ever added.
+                They are applied on the way, not afterwards, and where they are few all of them are compared.
+            threads: 0 means all cores; the result is the same for any number.
+            target_recall: find the `ef_search` that reaches this share of the true neighbours, by measuring; the
+                first search after much has changed takes longer.
+
+        Returns:
+            rows (q, k) int64 padded with -1, and scores (q, k) float32 padded with -inf; scores are exact.
+
+        Raises:
+            InvalidInput: another shape or dtype, NaN or infinity, k below 1, rows that were never added.
+        """
+        k = check_count(k, "k", 1, "how many neighbours you want")
+        queries = as_vectors(queries, self._dim or None, "queries")
+        threads = check_count(threads, "threads", 0, "0 for all cores")
+        target = check_target(target_recall if target_recall is not None
+                              else None if ef_search is not None else self.target_recall)
+        if ef_search is not None:
+            ef = check_count(ef_search, "ef_search", 1, "how many candidates to keep")
+        elif target is not None:
+            ef = self._calibration.breadth(self, target, k, queries)
+        else:
+            ef = self.ef_search
+        rows, scores, _, _ = self.run(queries, k, ef, allow=allow, threads=threads)
+        return rows, scores
+
+    def run(self, queries: Vectors, k: int, ef: int, *, allow: Allow | None = None, threads: int = 1,
+            plan: Plan | None = None) -> tuple[Rows, Scores, int, bool]:
+        """A search in detail: also how many distances it computed, and whether it scanned instead of following links.
+
+        `plan` forces "graph" (links), "codes" (compare all codes) or "exact" (compare all vectors).
+        """
+        graph = self._graph
+        if graph is None:
+            if allow is not None:
+                as_allow(allow, 0)
+            return _nothing(queries, k, self._metric)
+        numbers, mask = (None, None) if allow is None else as_allow(allow, graph.rows_ever)
+        try:
+            return graph.search(queries, k, ef, self.rerank(k), numbers, mask, threads, plan or "")
+        except ValueError as error:
+            raise InvalidInput(str(error)) from None
+
+    def rerank(self, k: int) -> int:
+        """How many candidates get exact scores: codes may put near neighbours in the wrong order."""
+        return {"int4": k + 14 + k // 2, "int8": k + 6 + k // 4}.get(self._code or "", k)
+
+    def audit(self, queries: Vectors | None = None, k: int = 10, *, ef_search: int | None = None,
+              selectivities: tuple[float, ...] = (1.0, 0.5, 0.1, 0.01, 0.001), samples: int = 200) -> Audit:
+        """Measure this index against exact search: what cannot be reached, recall by filter selectivity, cost.
+
+        `queries` (q, dim) are real ones if you have them; else stored vectors, moved a little, stand in for them.
+        """
+        return audit(self, queries, check_count(k, "k", 1, "how many neighbours count"),
+                     self.ef_search if ef_search is None else check_count(ef_search, "ef_search", 1, "candidates to keep"),
+                     selectivities, check_count(samples, "samples", 1, "how many queries to measure"))
+
+    def reachable(self) -> int:
+        """How many live vectors the links lead to; anything but len(self) is a defect that `repair` mends."""
+        return 0 if self._graph is None else self._graph.reachable()
+
+    def neighbours(self, row: int, level: int = 0) -> list[int]:
+        """The rows that a row links to on a level: for looking at a graph."""
+        return [] if self._graph is None else self._graph.neighbours(row, level)
+
+    def sample(self, n: int, seed: int = 0) -> tuple[Rows, Vectors]:
+        """Up to n live rows, chosen evenly by seed, and their vectors as compared."""
+        if self._graph is None:
+            return np.empty(0, dtype=np.int64), np.empty((0, self._dim), dtype=np.float32)
+        live = self.live_rows()
+        if len(live) > n:
+            live = np.sort(np.random.default_rng(seed).choice(live, n, replace=False))
+        return live, self._graph.vectors(live)
+
+    def live_rows(self) -> Rows:
+        """All live rows, ascending."""
+        return np.empty(0, dtype=np.int64) if self._graph is None else self._graph.live_rows().reshape(-1)
+
+    def stats(self) -> dict[str, Any]:
+        """Counts, sizes in bytes, and what the search runs on."""
+        sizes = {"size": 0, "search_bytes": 0, "total_bytes": 0} if self._graph is None else self._graph.sizes()
+        return {"index": self.kind, "dim": self._dim, "metric": self._metric, "m": self.m,
+                "ef_construction": self.ef_construction, "ef_search": self.ef_search, "seed": self.seed,
+                "code": self._code, "rows_ever": self.rows_ever, "isa": _kernel.isa(), **sizes}
+
+    # Files
+
+    def save(self, path: str | Path) -> None:
+        """Write the live vectors and their links to a file; all of it replaces what was there, or nothing does."""
+        settings: dict[str, Any] = {"dim": self._dim, "metric": self._metric, "m": self.m,
+                                    "ef_construction": self.ef_construction, "ef_search": self.ef_search,
+                                    "seed": self.seed, "quantization": self.quantization, "code": self._code,
+                                    "target_recall": self.target_recall}
+        arrays: container.Arrays = {}
+        if self._graph is not None:
+            for name, value in self._graph.parts().items():
+                if isinstance(value, np.ndarray):
+                    arrays[name] = value
+                else:
+                    settings[name] = value
+        container.write(path, self.kind, _VERSION, settings, arrays)
+
+    @classmethod
+    def load(cls, path: str | Path, mmap: bool = True) -> Self:
+        """Read what `save` wrote; `mmap` maps it, so that pages are read when they are needed.
+
+        Raises NotFound, and Corrupt for a file that is truncated, changed, or of another kind or version.
+        """
+        settings, arrays = container.read(path, cls.kind, _VERSION, mapped=mmap)
+        index = cls(settings["dim"] or None, settings["metric"], m=settings["m"],
+                    ef_construction=settings["ef_construction"], ef_search=settings["ef_search"],
+                    seed=settings["seed"], quantization=settings["quantization"],
+                    target_recall=settings["target_recall"])
+        index._code = settings["code"]
+        if arrays:
+            graph = index._new_graph(index._dim)
+            try:
+                graph.restore({**settings, **arrays})
+            except ValueError as error:
+                raise Corrupt(f"index file {path} is inconsistent: {error}",
+                              remedy="Restore it from a copy, or build the index again.") from None
+            index._graph = graph
+        return index
+
+    # Plumbing
+
+    def _graph_for(self, vectors: Vectors) -> _kernel.Graph:
+        if self._graph is not None:
+            return self._graph
+        if self._code is None:
+            self._code = choose_code(vectors, self._metric) if len(vectors) >= _FEWEST else "int8"
+        return self._new_graph(vectors.shape[1])
+
+    def _new_graph(self, dim: int) -> _kernel.Graph:
+        try:
+            return _kernel.Graph(dim, self._metric, self._code or "int8", self.m, self.ef_construction, self.seed,
+                                 self._layered, self._alpha)
+        except ValueError as error:
+            raise InvalidInput(str(error)) from None
+
+
+def choose_code(vectors: Vectors, metric: Metric) -> str:
+    """"int4" where half a byte per dimension still tells the nearest of these vectors (n, dim) apart, else "int8".
+
+    Half the bytes are half the memory traffic, which is most of what a search costs. Whether they suffice depends on
+    the data: on the distances between neighbours beside the rounding error. So neighbours are looked for by codes and
+    exactly, among a sample; the 10 nearest must be among the 24 best by codes.
+    """
+    if vectors.shape[1] < 128:  # nothing to gain: a code is one or two cache lines either way
+        return "int8"
+    step = max(1, len(vectors) // _SAMPLE)
+    base = np.ascontiguousarray(vectors[::step][:_SAMPLE])
+    queries = np.ascontiguousarray(base[:: max(1, len(base) // 100)][:100])
+    truth = Flat(base.shape[1], metric)
+    truth.add(base)
+    exact, _ = truth.search(queries, 11, threads=0)
+    trial = _kernel.Graph(base.shape[1], metric, "int4", 2, 1, 0, False, 1.0)
+    trial.add(base, threads=0)
+    coded, _, _, _ = trial.search(queries, 24, 24, 24, None, None, 0, "codes")
+    found = np.mean([np.isin(true, mine).mean() for true, mine in zip(exact, coded, strict=True)])
+    return "int4" if found >= 0.998 else "int8"
+
+
+def _nothing(queries: Vectors, k: int, metric: Metric) -> tuple[Rows, Scores, int, bool]:
+    """What a search of no vectors finds; the queries are checked all the same."""
+    try:
+        _kernel.prepare(np.ascontiguousarray(queries), metric)
+    except ValueError as error:
+        raise InvalidInput(str(error).replace("vectors", "queries")) from None
+    shape = (len(queries), k)
+    return np.full(shape, -1, dtype=np.int64), np.full(shape, -np.inf, dtype=np.float32), 0, False
