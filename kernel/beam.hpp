@@ -13,8 +13,9 @@ template <Code code, bool biased>
 class Comparer {
 public:
     Comparer() = default;
-    Comparer(const Table& table, const Needle& needle, std::int64_t depth, Scratch& scratch)
-        : rows_(table, needle), scratch_(&scratch), pool_(scratch.pool, depth) {}
+    // Of what enters the pool, the `link_bytes` behind its code are fetched, since they will be followed.
+    Comparer(const Table& table, const Needle& needle, std::int64_t depth, Scratch& scratch, std::int64_t link_bytes = 0)
+        : rows_(table, needle), scratch_(&scratch), pool_(scratch.pool, depth), link_bytes_(link_bytes) {}
 
     void prefetch(Slot slot) const { rows_.prefetch(slot); }
 
@@ -44,7 +45,8 @@ private:
         for (std::int64_t j = 0; j < n; j += lanes) {
             for (unsigned good = at_least(scores + j, pool.bar()); good != 0; good &= good - 1) {
                 const std::int64_t i = j + __builtin_ctz(good);
-                if (i < n) pool.offer(entry_of(scores[i], pending[i]));
+                if (i < n && pool.offer(entry_of(scores[i], pending[i])))
+                    rows_.prefetch_links(pending[i], link_bytes_);
             }
         }
         pool_ = pool;
@@ -53,6 +55,7 @@ private:
     Rows<code, biased> rows_;
     Scratch* scratch_;
     Pool pool_;
+    std::int64_t link_bytes_;
 };
 
 inline bool may(const Allowed& allowed, Slot slot) { return (allowed.bits[slot >> 6] >> (slot & 63) & 1) != 0; }
@@ -65,11 +68,15 @@ public:
 
     std::int64_t width() const { return level_ == 0 ? links_.width : links_.upper_width; }
 
-    const Slot* list(Slot slot) const {
-        if (level_ == 0)
+    std::int64_t upper_width() const { return links_.upper_width; }
+
+    const Slot* list(Slot slot) const { return list(slot, level_); }
+
+    const Slot* list(Slot slot, int level) const {
+        if (level == 0)
             return reinterpret_cast<const Slot*>(links_.table.records + slot * links_.table.stride
                                                  + links_.table.links_at);
-        return links_.upper + (links_.upper_at[slot] + level_ - 1) * links_.upper_width;
+        return links_.upper + (links_.upper_at[slot] + level - 1) * links_.upper_width;
     }
 
     void prefetch(Slot slot) const {
@@ -90,7 +97,8 @@ class Walk {
 public:
     Walk() = default;
     Walk(const Links& links, int level, const Needle& needle, std::int64_t ef, Scratch& scratch)
-        : level_(links, level), comparer_(links.table, needle, ef, scratch), pending_(scratch.pending),
+        : level_(links, level), comparer_(links.table, needle, ef, scratch,
+                                             level == 0 ? links.width * static_cast<std::int64_t>(sizeof(Slot)) : 0), pending_(scratch.pending),
           visited_(scratch.visited), generation_(scratch.generation) {}
 
     // Compare one slot right away, unless it was.
@@ -101,8 +109,17 @@ public:
         comparer_.compare(1);
     }
 
+    // Begin on the highest level: `expand` goes down by itself. What is compared on the way stays a candidate.
+    void start(const Links& links) {
+        height_ = links.top;
+        root_ = links.root;
+        enter(links.entry);
+        if (height_ == 0) enter(root_);
+    }
+
     // Follow up to `beam` candidates; false when there are none left.
     bool expand(int beam) {
+        if (height_ > 0 && step_down()) return true;
         // Local, since a store through a byte pointer may change any member for all the compiler knows.
         Slot* const pending = pending_;
         std::uint8_t* const visited = visited_;
@@ -149,11 +166,7 @@ public:
         absorb();
     }
 
-    void absorb() {
-        comparer_.compare(count_);
-        const Entry best = comparer_.pool().peek();
-        if (best != no_entry) level_.prefetch(slot_of(best));
-    }
+    void absorb() { comparer_.compare(count_); }
 
     // Compare slots that the level need not lead to.
     void offer_all(const Slot* slots, std::int64_t count) {
@@ -176,6 +189,27 @@ private:
     void fetch(std::int64_t n) {
         count_ = n;
         for (std::int64_t j = 0; j < n && j < ahead; ++j) comparer_.prefetch(pending_[j]);
+    }
+
+    // On the levels above the lowest only the best is followed, until there is no better; false once below them.
+    bool step_down() {
+        while (height_ > 0) {
+            const Slot best = slot_of(comparer_.pool()[0]);
+            if (best == followed_) {
+                --height_;
+                followed_ = none;
+                continue;
+            }
+            followed_ = best;
+            const Slot* list = level_.list(best, height_);
+            count_ = 0;
+            for (std::int64_t j = 0; j < level_.upper_width(); ++j) take(list[j]);
+            if (count_ == 0) continue;
+            fetch(count_);
+            return true;
+        }
+        enter(root_);
+        return false;
     }
 
     void follow(Slot from, const Allowed& allowed) {
@@ -206,6 +240,10 @@ private:
     std::uint8_t* visited_;
     std::uint8_t generation_;
     std::int64_t count_ = 0;
+    static constexpr Slot none = 0xFFFFFFFFU;
+    int height_ = 0;         // the level it is on
+    Slot followed_ = none;   // the last one on it
+    Slot root_ = none;
 };
 
 }  // namespace madang::MADANG_ISA

@@ -37,22 +37,27 @@ public:
         }
     }
 
-    // A link to `slot` that stays, from a slot that the root leads to: the nearest that has room.
+    // A link to `slot` that stays, from a slot that the root leads to: the nearest, or if it has no room, since all its
+    // links are to children, one of its descendants. Down first: a tree full at the top is full for many levels.
     void adopt(Slot slot) {
         Work& work = works_[0];
-        std::vector<Slot> queue(world_.list(slot, 0), world_.list(slot, 0) + world_.degree(slot, 0));
-        queue.push_back(world_.links.root);
-        std::vector<Slot> seen;
-        for (std::size_t i = 0; i < queue.size(); ++i) {
-            const Slot from = queue[i];
-            if (from == slot || world_.parents[from] == no_slot) continue;
+        std::vector<Slot> stack{world_.links.root};
+        const Slot* own = world_.list(slot, 0);
+        for (std::int64_t i = world_.degree(slot, 0); i-- > 0;) stack.push_back(own[i]);
+        Bits seen;
+        seen.resize(world_.used);
+        seen.set(slot);
+        while (!stack.empty()) {
+            const Slot from = stack.back();
+            stack.pop_back();
+            if (seen[from] || world_.parents[from] == no_slot) continue;
+            seen.set(from);
             if (link_firmly(work, from, slot)) {
                 world_.parents[slot] = from;
                 return;
             }
-            const Slot* own = world_.list(from, 0);  // it is full of children: one of them has room, or their children
-            for (std::int64_t j = 0; j < world_.width(0); ++j)
-                if (std::find(queue.begin(), queue.end(), own[j]) == queue.end()) queue.push_back(own[j]);
+            const Slot* children = world_.list(from, 0);
+            for (std::int64_t i = world_.width(0); i-- > 0;) stack.push_back(children[i]);
         }
     }
 

@@ -152,6 +152,11 @@ public:
         if constexpr (biased) __builtin_prefetch(table_.bias + slot);
     }
 
+    void prefetch_links(Slot slot, std::int64_t bytes) const {
+        const std::uint8_t* links = table_.records + slot * table_.stride + table_.links_at;
+        for (std::int64_t i = 0; i < bytes; i += line_bytes) __builtin_prefetch(links + i);
+    }
+
     // Scores of four slots.
     void score(const Slot* slots, float* scores) const {
         if constexpr (code != Code::floats) {

@@ -20,16 +20,16 @@ void find_together(const Links& links, const Needle* needles, int count, std::in
     for (int i = 0; i < count; ++i) {
         restart(scratches[i]);
         walks[i] = Walk<code, biased>(links, 0, needles[i], ef, scratches[i]);
-        walks[i].enter(descend<code, biased>(links, needles[i], links.entry, links.top, 0));
-        walks[i].enter(links.root);
+        walks[i].start(links);
         going[i] = walks[i].expand(beam);
     }
     for (int left = count; left > 0;) {
         left = 0;
         for (int i = 0; i < count; ++i) {
-            if (!going[i]) continue;
-            walks[i].absorb();
-            going[i] = walks[i].expand(beam);
+            if (going[i]) walks[i].absorb();
+        }
+        for (int i = 0; i < count; ++i) {
+            if (going[i]) going[i] = walks[i].expand(beam);
             left += going[i] ? 1 : 0;
         }
     }

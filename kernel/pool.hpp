@@ -100,9 +100,6 @@ public:
         return no_entry;
     }
 
-    // The entry that `next` would give, if nothing better came.
-    Entry peek() const { return cursor_ < size_ ? entries_[cursor_] : no_entry; }
-
 private:
     Entry* entries_;
     std::int64_t capacity_;

@@ -26,7 +26,7 @@ Plan: TypeAlias = Literal["graph", "codes", "exact"]
 
 _VERSION = 1
 _FEWEST = 1000        # vectors from which codes can be judged
-_SAMPLE = 20_000      # of them at most
+_JUDGED = 250_000     # of them at most
 
 
 class SmallWorld:
@@ -195,7 +195,7 @@ class SmallWorld:
 
     def rerank(self, k: int) -> int:
         """How many candidates get exact scores: codes may put near neighbours in the wrong order."""
-        return {"int4": k + 14 + k // 2, "int8": k + 6 + k // 4}.get(self._code or "", k)
+        return {"int4": k + 8 + k // 4, "int8": k + 6 + k // 4}.get(self._code or "", k)
 
     def audit(self, queries: Vectors | None = None, k: int = 10, *, ef_search: int | None = None,
               selectivities: tuple[float, ...] = (1.0, 0.5, 0.1, 0.01, 0.001), samples: int = 200) -> Audit:
@@ -295,22 +295,24 @@ def choose_code(vectors: Vectors, metric: Metric) -> str:
     """"int4" where half a byte per dimension still tells the nearest of these vectors (n, dim) apart, else "int8".
 
     Half the bytes are half the memory traffic, which is most of what a search costs. Whether they suffice depends on
-    the data: on the distances between neighbours beside the rounding error. So neighbours are looked for by codes and
-    exactly, among a sample; the 10 nearest must be among the 24 best by codes.
+    the data: on the distances between neighbours beside the rounding error. So for a sample of the vectors the nearest
+    are found exactly, and ranked again by codes: the 10 nearest must be among the 24 best.
     """
-    if vectors.shape[1] < 128:  # nothing to gain: a code is one or two cache lines either way
+    if vectors.shape[1] < 256:  # little to gain: the links are as many cache lines as a code either way
         return "int8"
-    step = max(1, len(vectors) // _SAMPLE)
-    base = np.ascontiguousarray(vectors[::step][:_SAMPLE])
-    queries = np.ascontiguousarray(base[:: max(1, len(base) // 100)][:100])
+    base = np.ascontiguousarray(vectors[::len(vectors) // _JUDGED + 1])
+    queries = np.ascontiguousarray(base[::len(base) // 50 + 1])
     truth = Flat(base.shape[1], metric)
     truth.add(base)
-    exact, _ = truth.search(queries, 11, threads=0)
-    trial = _kernel.Graph(base.shape[1], metric, "int4", 2, 1, 0, False, 1.0)
-    trial.add(base, threads=0)
-    coded, _, _, _ = trial.search(queries, 24, 24, 24, None, None, 0, "codes")
-    found = np.mean([np.isin(true, mine).mean() for true, mine in zip(exact, coded, strict=True)])
-    return "int4" if found >= 0.998 else "int8"
+    near, _ = truth.search(queries, min(100, len(base)), threads=0)
+    rows, places = np.unique(near, return_inverse=True)
+    trial = _kernel.Graph(base.shape[1], metric, "int4", 2, 1, 0, False, 0.0)
+    trial.add(base[rows], threads=0)
+    found = 0
+    for query, mine in zip(queries, places.reshape(near.shape), strict=True):
+        coded, _, _, _ = trial.search(query[None, :], 24, 24, 24, np.unique(mine), None, 1, "codes")
+        found += np.count_nonzero(np.isin(mine[:10], coded))
+    return "int4" if found >= 0.998 * 10 * len(queries) else "int8"
 
 
 def _nothing(queries: Vectors, k: int, metric: Metric) -> tuple[Rows, Scores, int, bool]:
