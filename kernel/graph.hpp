@@ -243,7 +243,7 @@ private:
             std::copy_n(world_.live.words().begin(), words, bits.begin());
         }
         const std::int64_t count = kernel_().count_bits(bits.data(), static_cast<std::int64_t>(words));
-        if (count == world_.live_count && dead_count == 0 && free_slots.empty()) return std::nullopt;
+        if (count == world_.live_count && dead_count == 0) return std::nullopt;
         return Allowed{bits.data(), static_cast<std::int64_t>(words), count};
     }
 

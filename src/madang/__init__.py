@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from madang.base.errors import MadangError
     from madang.base.records import Record, SparseVector
     from madang.index.flat import Flat
+    from madang.index.hnsw import HNSW
+    from madang.index.nsw import NSW
     from madang.store.fusion import Fusion
     from madang.workspace.workspace import Workspace, open  # noqa: A004
 
-__all__ = ["Flat", "Fusion", "MadangError", "Record", "SparseVector", "Workspace", "__version__", "open"]
+__all__ = ["HNSW", "NSW", "Flat", "Fusion", "MadangError", "Record", "SparseVector", "Workspace", "__version__", "open"]
 
 try:
     __version__ = version("madang")
@@ -30,6 +32,8 @@ except PackageNotFoundError:  # a source tree that was never installed
 
 _HOMES = {
     "Flat": "madang.index.flat",
+    "HNSW": "madang.index.hnsw",
+    "NSW": "madang.index.nsw",
     "Fusion": "madang.store.fusion",
     "MadangError": "madang.base.errors",
     "Record": "madang.base.records",

@@ -37,7 +37,7 @@ def test_names_that_could_leave_the_directory_are_refused(database: Database, na
 
 @pytest.mark.parametrize(("dim", "metric", "index", "words"), [
     (0, "cosine", None, "dim must be"), (20_001, "cosine", None, "dim must be"), (True, "cosine", None, "dim must be"),
-    (3, "manhattan", None, "metric 'manhattan'"), (3, "cosine", "hnsw", "index 'hnsw'"),
+    (3, "manhattan", None, "metric 'manhattan'"), (3, "cosine", "ivfpq", "index 'ivfpq'"),
 ])
 def test_settings_are_checked(database: Database, dim: int, metric: str, index: str | None, words: str) -> None:
     with pytest.raises(InvalidInput, match=words):

@@ -41,7 +41,8 @@ class Graph:
     def remove(self, rows: Rows, threads: int = 1) -> int:
         """Remove rows; returns how many were live."""
     def search(self, queries: Vectors, k: int, ef: int, rerank: int, rows: Rows | None = None,
-               mask: NDArray[np.bool_] | None = None, threads: int = 1, plan: str = "") -> tuple[Rows, Scores, int, bool]:
+               mask: NDArray[np.bool_] | None = None, threads: int = 1,
+               plan: str = "") -> tuple[Rows, Scores, int, bool]:
         """Rows and scores (q, k), how many distances were computed, and whether it scanned."""
     def repair(self, threads: int = 1) -> int: ...
     def reachable(self) -> int: ...

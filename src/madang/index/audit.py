@@ -77,7 +77,8 @@ def audit(index: Auditable, queries: Vectors | None, k: int, ef: int, selectivit
     return Audit(len(live), len(live) - index.reachable(), k, ef, queries is not None, tuple(buckets))
 
 
-def _bucket(index: Auditable, queries: Vectors, k: int, ef: int, share: float, count: int, allow: Rows | None) -> Bucket:
+def _bucket(index: Auditable, queries: Vectors, k: int, ef: int, share: float, count: int,
+            allow: Rows | None) -> Bucket:
     truth, _, _, _ = index.run(queries, k, ef, allow=allow, threads=0, plan="exact")
     found, seconds, evaluations, scanned = [], [], 0, 0
     for i in range(len(queries)):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from madang.base.errors import InvalidInput
 from madang.index.protocol import Allow, Rows, Scores, Vectors
@@ -39,11 +40,12 @@ def check_target(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def recalls(found: Rows, truth: Rows) -> np.ndarray[Any, np.dtype[np.float64]]:
+def recalls(found: Rows, truth: Rows) -> NDArray[np.float64]:
     """For each query the share of its true rows (q, k; -1: none) that were found (q, k')."""
     counts = np.maximum(np.count_nonzero(truth >= 0, axis=1), 1)
     hits = [len(np.intersect1d(mine[mine >= 0], true[true >= 0])) for mine, true in zip(found, truth, strict=True)]
-    return np.asarray(hits) / counts
+    shares: NDArray[np.float64] = np.asarray(hits) / counts
+    return shares
 
 
 def stand_ins(index: Tunable, n: int, seed: int = 0) -> Vectors:
@@ -59,7 +61,7 @@ def stand_ins(index: Tunable, n: int, seed: int = 0) -> Vectors:
 
 
 def smallest(measure: Callable[[int], float], least: int, target: float, most: int) -> int:
-    """The smallest breadth in [least, most] that measures at least the target: doubling, then halving the gap to 5 %."""
+    """The smallest breadth in [least, most] that measures at least the target, within 5 %."""
     low, high = least, least
     while measure(high) < target:
         if high >= most:
@@ -80,8 +82,9 @@ class Calibration:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._recent: list[np.ndarray[Any, np.dtype[np.float32]]] = []
-        self._found: dict[tuple[float, int], tuple[int, int, int, bool]] = {}  # breadth, size, rows ever, on real queries
+        self._recent: list[NDArray[np.float32]] = []
+        # By target and k: the breadth; size and rows ever when it was measured; whether real queries were.
+        self._found: dict[tuple[float, int], tuple[int, int, int, bool]] = {}
 
     def breadth(self, index: Tunable, target: float, k: int, queries: Vectors) -> int:
         """The calibrated breadth for a target and k, measured when there is none or much has changed."""

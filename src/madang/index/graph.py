@@ -1,7 +1,7 @@
 """What HNSW and NSW share: vectors with links, searched along the links.
 
-The work is done by the kernel's `Graph` (kernel/graph.hpp); here arguments are checked, codes are chosen, the breadth of
-a search is calibrated, and files are written.
+The work is done by the kernel's `Graph` (kernel/graph.hpp); here arguments are checked, codes are chosen, the breadth
+of a search is calibrated, and files are written.
 """
 
 from __future__ import annotations
@@ -165,16 +165,17 @@ class SmallWorld:
         k = check_count(k, "k", 1, "how many neighbours you want")
         queries = as_vectors(queries, self._dim or None, "queries")
         threads = check_count(threads, "threads", 0, "0 for all cores")
-        target = check_target(target_recall if target_recall is not None
-                              else None if ef_search is not None else self.target_recall)
-        if ef_search is not None:
-            ef = check_count(ef_search, "ef_search", 1, "how many candidates to keep")
-        elif target is not None:
-            ef = self._calibration.breadth(self, target, k, queries)
-        else:
-            ef = self.ef_search
+        ef = self.breadth(queries, k, ef_search, target_recall)
         rows, scores, _, _ = self.run(queries, k, ef, allow=allow, threads=threads)
         return rows, scores
+
+    def breadth(self, queries: Vectors, k: int, ef_search: int | None = None,
+                target_recall: float | None = None) -> int:
+        """How many candidates a search keeps: what it says, what its target needs, or the index's own."""
+        if ef_search is not None:
+            return check_count(ef_search, "ef_search", 1, "how many candidates to keep")
+        target = check_target(target_recall if target_recall is not None else self.target_recall)
+        return self.ef_search if target is None else self._calibration.breadth(self, target, k, queries)
 
     def run(self, queries: Vectors, k: int, ef: int, *, allow: Allow | None = None, threads: int = 1,
             plan: Plan | None = None) -> tuple[Rows, Scores, int, bool]:
@@ -204,7 +205,7 @@ class SmallWorld:
         `queries` (q, dim) are real ones if you have them; else stored vectors, moved a little, stand in for them.
         """
         return audit(self, queries, check_count(k, "k", 1, "how many neighbours count"),
-                     self.ef_search if ef_search is None else check_count(ef_search, "ef_search", 1, "candidates to keep"),
+                     self.breadth(np.empty((0, self._dim), dtype=np.float32), k, ef_search),
                      selectivities, check_count(samples, "samples", 1, "how many queries to measure"))
 
     def reachable(self) -> int:
@@ -311,7 +312,7 @@ def choose_code(vectors: Vectors, metric: Metric) -> str:
     found = 0
     for query, mine in zip(queries, places.reshape(near.shape), strict=True):
         coded, _, _, _ = trial.search(query[None, :], 24, 24, 24, np.unique(mine), None, 1, "codes")
-        found += np.count_nonzero(np.isin(mine[:10], coded))
+        found += int(np.count_nonzero(np.isin(mine[:10], coded)))
     return "int4" if found >= 0.998 * 10 * len(queries) else "int8"
 
 

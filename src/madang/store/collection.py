@@ -16,7 +16,12 @@ from numpy.typing import NDArray
 
 from madang.base.errors import Corrupt, InvalidInput, NotFound
 from madang.base.records import Filter, Match, Plan, QueryResult, Record, Source, SourceInfo, SparseVector
+from madang.index import Audit
+from madang.index.graph import SmallWorld
+from madang.index.specs import Spec
 from madang.store import filters, schema, validate
+from madang.store.derived import load as load_derived
+from madang.store.derived import save as save_derived
 from madang.store.fusion import Fusion, reciprocal_rank
 from madang.store.lock import WriterLock
 from madang.store.protocol import CollectionStats, IdPage
@@ -42,12 +47,13 @@ class Collection:
             self.name: str = directory.name
             self.dim: int = meta["dim"]
             self.metric = meta["metric"]
-            self.index: str = meta["index"]
+            stored = meta["index"]
+            self._spec: Spec = {"kind": stored} if isinstance(stored, str) else stored
             self.embedder: str | None = meta["embedder"]
         except KeyError as error:
             self._db.close()
             raise Corrupt(f"{self._path} lacks {error} in its metadata.", remedy="Restore it from a backup.") from None
-        self._view = View(self.dim, self.metric)
+        self._view, self._fresh = View(self.dim, self.metric, self._spec), True
         self._generation: int = meta.get("generation", 0)
         self._analyzer: Analyzer | None = None
         self._writer: Writer | None = None
@@ -152,7 +158,8 @@ class Collection:
         Args:
             vector: `dim` numbers. text: words to search in the documents. At least one of the two.
             filter: a metadata filter, e.g. {"year": {"$gte": 2020}}; applied before the search.
-            target_recall: accepted for every index; exact search always reaches 1.0.
+            target_recall: the share of the true nearest records to find, for graph indexes: the search is widened
+                until it is reached, by measuring. Exact search always reaches 1.0.
 
         Scores are higher for better matches: the metric's for a vector, BM25's for words, the fused one for both.
         """
@@ -169,25 +176,27 @@ class Collection:
         tree = None if filter is None else filters.parse(filter)
         with self._read():
             mask, candidates = self._view.allowed(self._db, namespace, tree)
-            slots, scores, plan = self._search(dense, words, wanted, mask, candidates, fusion or Fusion())
+            slots, scores, plan = self._search(dense, words, wanted, mask, candidates, fusion or Fusion(),
+                                               target_recall)
             matches = self._matches(slots, scores, include_metadata, include_values, include_document)
         return QueryResult(matches, plan, namespace)
 
     def _search(self, dense: NDArray[np.float32] | None, words: str | None, k: int, mask: NDArray[np.bool_],
-                candidates: int, fusion: Fusion) -> tuple[Slots, Sequence[float], Plan]:
+                candidates: int, fusion: Fusion,
+                target_recall: float | None) -> tuple[Slots, Sequence[float], Plan]:
         if candidates == 0:
             return np.empty(0, dtype=np.int64), [], Plan(candidates=0)
         if words is None and dense is not None:
-            slots, scores = self._view.nearest(dense, k, mask)
-            return slots, scores.tolist(), Plan(dense="exact", candidates=candidates)
+            slots, scores, how = self._view.nearest(dense, k, mask, target_recall)
+            return slots, scores.tolist(), Plan(dense=how, candidates=candidates)
         depth = k if dense is None else max(fusion.depth, k)
         hits, lexical_scores = self._lexical(words or "", depth, mask)
         if dense is None:
             return hits, lexical_scores.tolist(), Plan(lexical="bm25", candidates=candidates)
-        near, _ = self._view.nearest(dense, depth, mask)
+        near, _, how = self._view.nearest(dense, depth, mask, target_recall)
         rankings = [near.tolist() if fusion.dense else [], hits.tolist() if fusion.lexical else []]
         fused = reciprocal_rank(rankings, [fusion.dense, fusion.lexical], fusion.k)[:k]
-        plan = Plan(dense="exact", lexical="bm25", fusion=str(fusion), candidates=candidates)
+        plan = Plan(dense=how, lexical="bm25", fusion=str(fusion), candidates=candidates)
         return np.array([slot for slot, _ in fused], dtype=np.int64), [score for _, score in fused], plan
 
     def _lexical(self, words: str, k: int, mask: NDArray[np.bool_]) -> tuple[Slots, NDArray[np.float32]]:
@@ -283,9 +292,28 @@ class Collection:
                       tuple(json.loads(pages)))
 
     def wait_until_indexed(self, timeout_s: float | None = None) -> None:
-        """Returns at once: exact search reads every acknowledged write."""
+        """Bring the index up to date now; else the next query does."""
+        with self._read():
+            pass
+
+    def audit(self, queries: Any = None, k: int = 10, ef_search: int | None = None, samples: int = 200) -> Audit:
+        """Measure a graph index against exact search: recall by filter selectivity, and what cannot be reached.
+
+        `queries` (q, dim): real ones if you have them. Raises `InvalidInput` for an exact index: it is always right.
+        """
+        with self._read():
+            index = self._view.dense
+            if not isinstance(index, SmallWorld):
+                raise InvalidInput(f"collection {self.name!r} is searched exactly: there is nothing to measure.")
+            asked = None if queries is None else np.ascontiguousarray(queries, dtype=np.float32)
+            return index.audit(asked, k, ef_search=ef_search, samples=samples)
 
     # Plumbing
+
+    @property
+    def index(self) -> str:
+        """The kind of vector index."""
+        return str(self._spec["kind"])
 
     @property
     def analyzer(self) -> Analyzer:
@@ -328,11 +356,12 @@ class Collection:
             try:
                 generation = self._meta("generation") or 0
                 if generation != self._generation:  # someone re-analyzed: all postings have changed
-                    self._view, self._generation, self._analyzer = View(self.dim, self.metric), generation, None
+                    self._view, self._fresh = View(self.dim, self.metric, self._spec), True
+                    self._generation, self._analyzer = generation, None
                 try:
-                    self._view.catch_up(self._db)
+                    self._catch_up()
                 except BaseException:  # half absorbed is worse than not at all
-                    self._view = View(self.dim, self.metric)
+                    self._view, self._fresh = View(self.dim, self.metric, self._spec), True
                     raise
                 yield
             finally:
@@ -356,9 +385,28 @@ class Collection:
             raise NotFound(f"collection {self.name!r} was dropped by another process.",
                            remedy="Open it again, or make it anew.")
 
+    def _catch_up(self) -> None:
+        """Bring the view up to date, beginning with the graph on disk; a graph that grew by much is written there."""
+        graph = self.index != "flat"
+        if graph and self._fresh:
+            derived = load_derived(self._path.parent, self._spec)
+            if derived is not None:
+                self._view.restore(self._db, derived)
+        self._fresh = False
+        self._view.catch_up(self._db)
+        if graph and self._view.changed * 8 > len(self._view.dense) + 8000:
+            self._save_graph()
+
+    def _save_graph(self) -> None:
+        """Only the process that writes to the workspace keeps the file."""
+        if self._view.changed and self._lock.held and not self.dropped:
+            save_derived(self._path.parent, self._spec, self._view.derived())
+
     def close(self) -> None:
         """Close the file; a closed collection raises on use."""
         with self._guard:
+            if self.index != "flat":
+                self._save_graph()
             self._db.close()
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from madang.base.errors import Conflict, InvalidInput, NotFound
-from madang.index import Flat
 from madang.index.protocol import METRICS
+from madang.index.specs import spec_of
 from madang.store import schema, validate
 from madang.store.collection import Collection
 from madang.store.lock import WriterLock
@@ -35,7 +35,8 @@ class Database:
         """Create a collection.
 
         Args:
-            dim: 1 to 20,000. metric: "cosine", "dot" or "euclidean". index: None or a `Flat()`.
+            dim: 1 to 20,000. metric: "cosine", "dot" or "euclidean". index: None (exact), or an empty
+                `Flat()`, `HNSW(m=16, ...)` or `NSW(...)`, which takes `dim` and `metric` from the collection.
             embedder: signature of the model whose vectors it holds, if one does.
 
         Raises:
@@ -46,10 +47,8 @@ class Database:
             raise InvalidInput(f"dim must be a whole number from 1 to {validate.MAX_DIM:,}, not {dim!r}.")
         if metric not in METRICS:
             raise InvalidInput(f"metric {metric!r} is unknown.", remedy=f"Known: {', '.join(METRICS)}.")
-        if not (index is None or index == "flat" or index is Flat or isinstance(index, Flat)):
-            raise InvalidInput(f"index {index!r} is unknown.", remedy="Known: Flat().")
-        meta = {"dim": dim, "metric": metric, "index": "flat", "embedder": embedder, "sequence": 0, "next_row": 1,
-                "analyzer": default_analyzer().signature,
+        meta = {"dim": dim, "metric": metric, "index": spec_of(index, dim, metric), "embedder": embedder,
+                "sequence": 0, "next_row": 1, "analyzer": default_analyzer().signature,
                 "created_at": datetime.now(UTC).isoformat(timespec="seconds")}
         with self._guard:
             self.lock.acquire()

@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madang.base.records import Metadata, Vector
-from madang.index import Flat, Lexical, Metric
+from madang.index import Lexical, Metric
+from madang.index.graph import SmallWorld
+from madang.index.specs import AnyIndex, Spec, index_of
 from madang.store import filters
+from madang.store.derived import Derived
 
 Slots = NDArray[np.int64]
 
@@ -22,8 +25,8 @@ class View:
     It holds nothing that cannot be rebuilt: `catch_up` reads the rows and tombstones above the last it has seen.
     """
 
-    def __init__(self, dim: int, metric: Metric) -> None:
-        self.dense = Flat(dim=dim, metric=metric)
+    def __init__(self, dim: int, metric: Metric, spec: Spec | None = None) -> None:
+        self.dense: AnyIndex = index_of(spec or {"kind": "flat"}, dim, metric)
         self.lexical = Lexical()
         self._rows: Slots = np.empty(0, dtype=np.int64)          # slot -> database row, ascending
         self._alive: NDArray[np.bool_] = np.empty(0, dtype=bool)
@@ -31,6 +34,25 @@ class View:
         self._space_codes: dict[str, int] = {}
         self._metadata: list[Metadata] | None = None             # read at the first filtered query
         self._last_tombstone = 0
+        self.changed = 0                                         # rows and tombstones absorbed since the last `derived`
+
+    def restore(self, connection: sqlite3.Connection, derived: Derived) -> None:
+        """Begin with an index from disk instead of nothing; runs inside the caller's read transaction."""
+        self.dense, self._rows, self._last_tombstone = derived.index, derived.rows, derived.last_tombstone
+        last = int(self._rows[-1]) if len(self._rows) else 0
+        self._alive = np.zeros(len(self._rows), dtype=bool)
+        self._spaces = np.zeros(len(self._rows), dtype=np.int32)
+        stored = connection.execute("SELECT row, namespace FROM records WHERE row <= ? ORDER BY row",
+                                    (last,)).fetchall()
+        slots = np.searchsorted(self._rows, np.fromiter((row for row, _ in stored), dtype=np.int64))
+        self._alive[slots] = True
+        self._spaces[slots] = [self._space_codes.setdefault(space, len(self._space_codes)) for _, space in stored]
+        self._absorb_postings(connection, 0, last)
+
+    def derived(self) -> Derived:
+        """What `restore` takes."""
+        self.changed = 0
+        return Derived(self.dense, self._rows, self._last_tombstone)
 
     def catch_up(self, connection: sqlite3.Connection) -> None:
         """Absorb what was committed since the last call; runs inside the caller's read transaction."""
@@ -44,6 +66,7 @@ class View:
         if gone:
             self._last_tombstone = gone[-1][0]
             self._bury(np.fromiter((row for _, row in gone), dtype=np.int64))
+        self.changed += len(added) + len(gone)
 
     def _absorb(self, connection: sqlite3.Connection, added: Sequence[tuple[int, str, bytes]], last: int) -> None:
         first = len(self._rows)
@@ -53,14 +76,14 @@ class View:
         self._rows = np.concatenate([self._rows, np.fromiter((row for row, _, _ in added), dtype=np.int64)])
         self._alive = np.concatenate([self._alive, np.ones(len(added), dtype=bool)])
         self._spaces = np.concatenate([self._spaces, np.array(codes, dtype=np.int32)])
-        self._absorb_postings(connection, last)
+        self._absorb_postings(connection, last, int(self._rows[-1]))
         if self._metadata is not None:
             self._metadata += self._read_metadata(connection, last)
         assert len(self._rows) == first + len(added)
 
-    def _absorb_postings(self, connection: sqlite3.Connection, last: int) -> None:
-        found = connection.execute("SELECT row, term_ids, weights FROM postings WHERE row > ? ORDER BY row",
-                                   (last,)).fetchall()
+    def _absorb_postings(self, connection: sqlite3.Connection, last: int, end: int) -> None:
+        found = connection.execute("SELECT row, term_ids, weights FROM postings WHERE row > ? AND row <= ? "
+                                   "ORDER BY row", (last, end)).fetchall()
         if not found:
             return
         slots = np.searchsorted(self._rows, np.fromiter((row for row, _, _ in found), dtype=np.int64))
@@ -104,9 +127,21 @@ class View:
         """Database rows of slots."""
         return [int(row) for row in self._rows[slots]]
 
-    def nearest(self, query: Vector, k: int, mask: NDArray[np.bool_]) -> tuple[Slots, NDArray[np.float32]]:
-        """The k nearest allowed slots, best first, without padding."""
+    def nearest(self, query: Vector, k: int, mask: NDArray[np.bool_],
+                target_recall: float | None = None) -> tuple[Slots, NDArray[np.float32], str]:
+        """The k nearest allowed slots, best first, without padding, and how they were found."""
         allow = None if mask.all() else mask
-        slots, scores = self.dense.search(query[None, :], k, allow=allow, threads=0)
+        if isinstance(self.dense, SmallWorld):
+            slots, scores, plan = self._nearest_by_links(self.dense, query[None, :], k, allow, target_recall)
+        else:
+            slots, scores = self.dense.search(query[None, :], k, allow=allow, threads=0)
+            plan = "exact"
         real = slots[0] >= 0
-        return slots[0][real], scores[0][real]
+        return slots[0][real], scores[0][real], plan
+
+    @staticmethod
+    def _nearest_by_links(index: SmallWorld, queries: NDArray[np.float32], k: int, allow: NDArray[np.bool_] | None,
+                          target_recall: float | None) -> tuple[Slots, NDArray[np.float32], str]:
+        breadth = index.breadth(queries, k, target_recall=target_recall)
+        slots, scores, _, scanned = index.run(queries, k, breadth, allow=allow)
+        return slots, scores, f"{index.kind}: all that passed compared" if scanned else f"{index.kind}(ef={breadth})"
