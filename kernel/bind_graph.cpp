@@ -1,6 +1,8 @@
 // Python's view of a graph. It knows no algorithm.
 #include "bind.hpp"
 
+#include <ctime>
+
 #include "parts.hpp"
 
 namespace madang::python {
@@ -141,7 +143,6 @@ nb::dict parts(Graph& graph, std::int64_t threads) {
     out["entry"] = made.entry;
     out["root"] = made.root;
     out["top"] = made.top;
-    out["reach"] = made.reach;
     out["rows_ever"] = made.rows_ever;
     out["count"] = made.count;
     return out;
@@ -179,7 +180,6 @@ void restore(Graph& graph, const nb::dict& from) {
     given.entry = nb::cast<Slot>(from["entry"]);
     given.root = nb::cast<Slot>(from["root"]);
     given.top = nb::cast<int>(from["top"]);
-    given.reach = nb::cast<float>(from["reach"]);
     given.rows_ever = nb::cast<std::int64_t>(from["rows_ever"]);
     if (const std::string wrong = put_together(graph, given); !wrong.empty()) refuse("parts: " + wrong + ".");
 }
@@ -189,7 +189,7 @@ nb::dict sizes(Graph& graph) {
     const std::shared_lock lock(graph.gate());
     const World& world = graph.world();
     const std::int64_t n = world.used, upper = world.upper_used * world.links.upper_width * 4;
-    const std::int64_t bias = world.shape.metric == Metric::cosine ? 0 : 4;  // for cosine needed to build only
+    const std::int64_t bias = world.shape.metric == Metric::euclidean ? 4 : 0;  // else needed to build only
     nb::dict out;
     out["size"] = world.live_count;
     out["slots"] = n;
@@ -247,6 +247,25 @@ nb::object vectors(Graph& graph, nb::handle rows) {
     return numpy(std::move(found), n, dim);
 }
 
+// CPU nanoseconds for each record when records are only read, in the order of these rows.
+double gather_ns(Graph& graph, nb::handle rows) {
+    const Array given = array<std::int64_t, Array>(rows, "rows", "int64", 1);
+    const std::int64_t n = length(given, 0);
+    const std::shared_lock lock(graph.gate());
+    const World& world = graph.world();
+    std::vector<Slot> slots;
+    for (std::int64_t i = 0; i < n; ++i) {
+        const Slot slot = graph.row_map().slot_of(static_cast<const std::int64_t*>(given.data())[i], world);
+        if (slot != no_slot) slots.push_back(slot);
+    }
+    if (slots.empty()) return 0;
+    const std::clock_t start = std::clock();
+    volatile std::uint64_t sum = chosen().gather_records(world.links.table, code_bytes(world.shape.code, world.shape.dim),
+                                                         slots.data(), static_cast<std::int64_t>(slots.size()));
+    (void)sum;
+    return static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC * 1e9 / static_cast<double>(slots.size());
+}
+
 // The links of a row on a level, as rows; for looking at a graph.
 std::vector<std::int64_t> neighbours(Graph& graph, std::int64_t row, int level) {
     const std::shared_lock lock(graph.gate());
@@ -285,6 +304,7 @@ void bind_graph(nb::module_& module) {
         .def("parts", &parts, nb::arg("threads") = 1)
         .def("restore", &restore, nb::arg("parts"))
         .def("sizes", &sizes)
+        .def("gather_ns", &gather_ns, nb::arg("rows").none())
         .def("live", &live, nb::arg("rows").none())
         .def("live_rows", &live_rows)
         .def("vectors", &vectors, nb::arg("rows").none())

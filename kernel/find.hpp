@@ -131,6 +131,20 @@ inline void pack_mask(const std::uint8_t* mask, std::int64_t words, std::uint64_
     }
 }
 
+// Read the records of `count` slots in turn, fetched ahead, and add their first bytes up: the least that comparing them
+// could cost.
+inline std::uint64_t gather_records(const Table& table, std::int64_t bytes, const Slot* slots, std::int64_t count) {
+    constexpr std::int64_t distance = 16;
+    std::uint64_t sum = 0;
+    for (std::int64_t i = 0; i < count; ++i) {
+        const std::uint8_t* next = table.records + slots[i + distance < count ? i + distance : i] * table.stride;
+        for (std::int64_t b = 0; b < bytes; b += line_bytes) __builtin_prefetch(next + b);
+        const std::uint8_t* record = table.records + slots[i] * table.stride;
+        for (std::int64_t b = 0; b < bytes; b += line_bytes) sum += record[b];
+    }
+    return sum;
+}
+
 // Exact scores of `count` slots: of the float32 vectors themselves, `stride` floats apart.
 inline void rescore(const float* vectors, std::int64_t stride, std::int64_t dim, Metric metric, const float* query,
                     const Slot* slots, std::int64_t count, float* scores) {

@@ -137,8 +137,7 @@ private:
             dead.resize(world_.capacity);
         }
         if (reused > 0 || replacing) rows_.tell_apart(world_);
-        const double longest = centre_and_measure(vectors, count);
-        world_.widen(longest);
+        if (world_.shape.metric == Metric::euclidean && world_.used == 0) find_centre(vectors, count);
         std::vector<Slot> slots(static_cast<std::size_t>(count));
         for (std::int64_t i = 0; i < count; ++i) {
             Slot slot = static_cast<Slot>(world_.used);
@@ -164,20 +163,14 @@ private:
         return slots;
     }
 
-    // The longest squared norm, for dot; for Euclidean the first vectors' mean becomes the centre.
-    double centre_and_measure(const float* vectors, std::int64_t count) {
+    // The mean of the first vectors, which codes are relative to: far from the origin they would lose their differences.
+    void find_centre(const float* vectors, std::int64_t count) {
         const std::int64_t dim = world_.shape.dim;
-        double longest = 0;
-        if (world_.shape.metric == Metric::dot)
-            for (std::int64_t i = 0; i < count; ++i) longest = std::max(longest, squared_norm(vectors + i * dim, dim));
-        if (world_.shape.metric == Metric::euclidean && world_.used == 0) {
-            std::vector<double> sums(static_cast<std::size_t>(dim));
-            for (std::int64_t i = 0; i < count; ++i)
-                for (std::int64_t d = 0; d < dim; ++d) sums[static_cast<std::size_t>(d)] += vectors[i * dim + d];
-            for (std::int64_t d = 0; d < dim; ++d)
-                world_.centre[d] = static_cast<float>(sums[static_cast<std::size_t>(d)] / static_cast<double>(count));
-        }
-        return longest;
+        std::vector<double> sums(static_cast<std::size_t>(dim));
+        for (std::int64_t i = 0; i < count; ++i)
+            for (std::int64_t d = 0; d < dim; ++d) sums[static_cast<std::size_t>(d)] += vectors[i * dim + d];
+        for (std::int64_t d = 0; d < dim; ++d)
+            world_.centre[d] = static_cast<float>(sums[static_cast<std::size_t>(d)] / static_cast<double>(count));
     }
 
     std::int64_t bury(const std::int64_t* rows, std::int64_t count) {

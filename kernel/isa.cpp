@@ -73,7 +73,7 @@ static std::int64_t merge_one(const Table& table, Slot slot, Entry* ranked, std:
 }
 
 extern const Kernel kernel;
-const Kernel kernel = {MADANG_NAME(MADANG_ISA), scan, merge, sort, find, find_allowed, scan_codes, count_bits, pack_mask, rescore,
+const Kernel kernel = {MADANG_NAME(MADANG_ISA), scan, merge, sort, find, find_allowed, scan_codes, count_bits, pack_mask, gather_records, rescore,
                        needle_of, descend_stored, gather, select, rank, merge_one};
 
 }  // namespace madang::MADANG_ISA

@@ -7,7 +7,7 @@ namespace madang::MADANG_ISA {
 
 // A stored vector as a needle, for comparing it with other stored ones. `values` has room for it.
 inline Needle needle_of(const Table& table, Slot slot, void* values) {
-    Needle made{values, 1.0F, 0, table.augmented ? table.bias[slot] : 1.0F};
+    Needle made{values, 1.0F, 0, table.inner ? 0.0F : 1.0F};
     const std::uint8_t* record = table.records + slot * table.stride;
     if (table.code == Code::floats) {
         made.values = record;
@@ -34,9 +34,10 @@ inline Needle needle_of(const Table& table, Slot slot, void* values) {
     return made;
 }
 
-// |x - y|^2 of two stored vectors from the score of y for the needle of x.
+// |x - y|^2 of two stored vectors from the score of y for the needle of x; for dot something that is low where the inner
+// product is high, which alpha = 1 compares as well.
 inline float squared_distance(const Table& table, Slot slot, float score) {
-    return (table.augmented ? table.reach : -2.0F * table.bias[slot]) - 2.0F * score;
+    return (table.inner ? 0.0F : -2.0F * table.bias[slot]) - 2.0F * score;
 }
 
 // From `count` candidates, best first, keep those that no kept one is much nearer to than the slot itself, up to

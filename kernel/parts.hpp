@@ -18,7 +18,6 @@ struct Parts {
     std::int64_t lists = 0;      // in `upper`
     Slot entry = no_slot, root = no_slot;
     int top = -1;
-    float reach = 0;
     std::int64_t rows_ever = 0;
 };
 
@@ -73,7 +72,6 @@ inline Parts take_apart(Graph& graph) {
         made.root = place[world.links.root];
         made.top = world.links.top;
     }
-    made.reach = world.links.table.reach;
     made.rows_ever = graph.rows_ever;
     return made;
 }
@@ -128,7 +126,6 @@ inline std::string put_together(Graph& graph, const Parts& parts) {
     world.links.entry = parts.entry;
     world.links.root = parts.root;
     world.links.top = parts.top;
-    world.links.table.reach = parts.reach;
     world.refer();
     graph.rows_ever = parts.rows_ever;
     if (parts.rows.size() > 0 || parts.rows_ever != n) {

@@ -59,7 +59,7 @@ enum class Code : int { floats, bytes, nibbles };
 //
 // The score of slot x for a query q is scale[x] * (q . code[x]) + q.weight * bias[x]:
 //   cosine, dot: weight 0; Euclidean: bias is -|x|^2 / 2 and weight 1, which orders like the distance.
-// Between stored vectors, while building, it is always one that orders like a Euclidean distance: see graph.hpp.
+// Between stored vectors, while building, it orders like a Euclidean distance for cosine, too: see world.hpp.
 struct Table {
     std::uint8_t* records;
     std::int64_t stride;     // bytes from one record to the next
@@ -68,8 +68,7 @@ struct Table {
     float* bias;             // (capacity,)
     std::int64_t dim;
     Code code;
-    bool augmented;          // dot: stored vectors get one more coordinate, bias, that makes them all equally long,
-    float reach;             // with this for twice their squared length
+    bool inner;              // dot: also between stored vectors the score is the inner product
 };
 
 // A query as it is compared with the records of a table.
@@ -132,6 +131,7 @@ struct Kernel {
                                Scratch& scratch);
     std::int64_t (*count_bits)(const std::uint64_t* bits, std::int64_t words);
     void (*pack_mask)(const std::uint8_t* mask, std::int64_t words, std::uint64_t* bits);
+    std::uint64_t (*gather_records)(const Table& table, std::int64_t bytes, const Slot* slots, std::int64_t count);
     void (*rescore)(const float* vectors, std::int64_t stride, std::int64_t dim, Metric metric, const float* query,
                     const Slot* slots, std::int64_t count, float* scores);
     Needle (*needle_of)(const Table& table, Slot slot, void* values);

@@ -1,9 +1,9 @@
 // The parts of a small world in memory: vectors, codes, links by level. Slots 0 to `used` - 1 hold vectors; some of them
 // may be dead (removed, their links still followed) or free (to be used again). Nothing here locks or searches.
 //
-// Distances between stored vectors, while building, are Euclidean ones of the codes. For cosine and Euclidean, bias is
-// -|x|^2 / 2. Inner products know no distance, so for dot every vector gets one more coordinate, its bias, that makes
-// all equally long (Neyshabur & Srebro 2015, section 4): the nearest are then those with the largest inner product.
+// Distances between stored vectors, while building, are Euclidean ones of the codes: bias is -|x|^2 / 2. For dot vectors
+// are near where their inner product is large (Morozov & Babenko 2018): long vectors are linked to by all others, which is
+// where answers are.
 #pragma once
 
 #include <cmath>
@@ -70,7 +70,7 @@ struct World {
         links.table.links_at = code;
         links.table.code = shape.code;
         links.table.dim = shape.code == Code::floats ? code / static_cast<std::int64_t>(sizeof(float)) : shape.dim;
-        links.table.augmented = shape.metric == Metric::dot;
+        links.table.inner = shape.metric == Metric::dot;
         links.width = width(0);
         links.upper_width = width(1);
         links.entry = links.root = no_slot;
@@ -169,19 +169,7 @@ struct World {
         std::memset(record + end, 0, static_cast<std::size_t>(links.table.stride - end));  // files must not differ
         const Coded coded = encode(shape.code, values, shape.dim, record);
         scale[slot] = coded.scale;
-        bias[slot] = static_cast<float>(links.table.augmented
-            ? std::sqrt(std::max(0.0, links.table.reach / 2.0 - coded.squared_norm)) : -0.5 * coded.squared_norm);
-    }
-
-    // Before vectors of these squared lengths come: dot's extra coordinates must reach the longest.
-    void widen(double squared_norm) {
-        const auto reach = static_cast<float>(2.0 * squared_norm * 1.02);  // a code may be a little longer
-        if (!links.table.augmented || reach <= links.table.reach) return;
-        for (std::int64_t slot = 0; slot < used; ++slot) {
-            const double own = links.table.reach / 2.0 - static_cast<double>(bias[slot]) * bias[slot];
-            bias[slot] = static_cast<float>(std::sqrt(std::max(0.0, reach / 2.0 - own)));
-        }
-        links.table.reach = reach;
+        bias[slot] = static_cast<float>(-0.5 * coded.squared_norm);
     }
 
     // Move the live slots together, so that nothing is free, and give memory back. Returns where each slot went.
