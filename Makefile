@@ -9,7 +9,7 @@ BUILT_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernel/*)
 FULL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test conformance soak lint bench docs models clean
+.PHONY: help demo serve test sanitize conformance soak lint bench docs models clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,6 +44,26 @@ lint: $(VENV)/installed-dev  ## ruff, mypy strict, import contracts
 
 test: lint  ## set up; lint, types, contracts and tests: what CI runs
 	@$(BIN)/python -m pytest
+
+# The kernel again, with checks for accesses out of bounds and undefined results. `-S` keeps the editable install away, so
+# that the package is the one in build/sanitize: links to the sources, and this kernel.
+build/sanitize/installed: $(BUILT_FROM) | $(VENV)/made
+	@echo "building the kernel with sanitizers (once per change; a minute)"
+	@rm -rf build/sanitize/wheel
+	@$(PIP) install -c constraints.txt --no-deps --target build/sanitize/wheel --config-settings=build-dir=build/sanitize/cmake \
+	  --config-settings=cmake.build-type=Debug --config-settings=cmake.define.MADANG_SANITIZE=ON .
+	@touch $@
+
+SANITIZED := build/sanitize/run/madang
+sanitize: build/sanitize/installed $(VENV)/installed-dev  ## the quick tests of the index on a kernel that checks itself
+	@rm -rf $(SANITIZED) && mkdir -p $(SANITIZED)/index
+	@ln -s $(filter-out %/index,$(wildcard $(CURDIR)/src/madang/*)) $(SANITIZED)/
+	@ln -s $(CURDIR)/src/madang/index/*.py* $(CURDIR)/build/sanitize/wheel/madang/index/_kernel*.so $(SANITIZED)/index/
+	@LD_PRELOAD="$$($${CXX:-c++} -print-file-name=libasan.so) $$($${CXX:-c++} -print-file-name=libstdc++.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	  PYTHONPATH=build/sanitize/run:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+	  $(BIN)/python -S -m pytest tests/index --capture=sys \
+	  -k 'not (recall or twin or as_good_as_new or far_away or environment or whole)'
 
 soak: $(VENV)/installed-dev  ## long randomized runs
 	@MADANG_SOAK=1 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -m "soak or not soak" --timeout 3600

@@ -103,6 +103,8 @@ NB_MODULE(_kernel, module) {
         madang::choose_kernel(wanted);
 
     bind_graph(module);
+    bind_cells(module);
+    bind_sieve(module);
     module.def("isa", [] { return std::string(madang::chosen_kernel().load()->name); },
                "The instruction set in use: avx512, avx2 or plain.");
     module.def("available_isas", [] {

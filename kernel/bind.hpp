@@ -92,4 +92,10 @@ nb::object numpy(std::unique_ptr<T[]> data, std::int64_t rows, std::int64_t colu
 // The part of the module that deals with graphs: bind_graph.cpp.
 void bind_graph(nb::module_& module);
 
+// And with cells: bind_cells.cpp.
+void bind_cells(nb::module_& module);
+
+// And with exact search in two passes: bind_sieve.cpp.
+void bind_sieve(nb::module_& module);
+
 }  // namespace madang::python

@@ -28,7 +28,8 @@ Plan plan_named(const std::string& name) {
 
 Shape shape_of(std::int64_t dim, const std::string& metric, const std::string& code, std::int64_t m,
                std::int64_t ef_construction, std::uint64_t seed, bool layered, double alpha) {
-    if (dim < 1 || dim > (1 << 20)) refuse("dim: must be from 1 to 1048576, got " + std::to_string(dim) + ".");
+    // Above, the sum of products of bytes would not fit 32 bits.
+    if (dim < 1 || dim > (1 << 17)) refuse("dim: must be from 1 to 131072, got " + std::to_string(dim) + ".");
     if (m < 1 || m > 512) refuse("m: must be from 1 to 512, got " + std::to_string(m) + ".");
     if (ef_construction < 1 || ef_construction > (1 << 20))
         refuse("ef_construction: must be from 1 to 1048576, got " + std::to_string(ef_construction) + ".");
@@ -87,7 +88,7 @@ nb::tuple search(Graph& graph, nb::handle queries, std::int64_t k, std::int64_t 
     check_threads(threads);
     const Array from = floats(queries, "queries");
     const std::unique_ptr<float[]> made = prepared(graph, from, "queries", threads);
-    Wanted wanted{made.get(), length(from, 0), k, ef, std::max(rerank, k), nullptr, 0, nullptr, plan_named(plan)};
+    Wanted wanted{made.get(), length(from, 0), k, ef, std::max(rerank, k), nullptr, 0, nullptr, 0, plan_named(plan)};
     Array allowed, marked;
     if (!rows.is_none()) {
         allowed = array<std::int64_t, Array>(rows, "rows", "int64", 1);
@@ -99,8 +100,10 @@ nb::tuple search(Graph& graph, nb::handle queries, std::int64_t k, std::int64_t 
     }
     if (!mask.is_none()) {
         marked = array<bool, Array>(mask, "mask", "bool", 1);
-        if (length(marked, 0) < graph.rows_ever) refuse("mask: must have one entry for each row ever added.");
         wanted.mask = static_cast<const std::uint8_t*>(marked.data());
+        wanted.mask_size = length(marked, 0);
+        static const std::uint8_t unmarked = 0;
+        if (wanted.mask == nullptr) wanted.mask = &unmarked;
     }
     std::unique_ptr<std::int64_t[]> out_rows(new std::int64_t[static_cast<std::size_t>(wanted.query_count * k)]);
     std::unique_ptr<float[]> out_scores(new float[static_cast<std::size_t>(wanted.query_count * k)]);
@@ -126,8 +129,8 @@ nb::dict parts(Graph& graph, std::int64_t threads) {
     Parts made;
     {
         const nb::gil_scoped_release released;
+        const std::lock_guard writing(graph.writing());  // nothing is removed between the two
         graph.settle(threads);
-        const std::lock_guard writing(graph.writing());
         made = take_apart(graph);
     }
     nb::dict out;
@@ -144,6 +147,7 @@ nb::dict parts(Graph& graph, std::int64_t threads) {
     out["root"] = made.root;
     out["top"] = made.top;
     out["rows_ever"] = made.rows_ever;
+    out["centred_on"] = made.centred_on;
     out["count"] = made.count;
     return out;
 }
@@ -166,10 +170,11 @@ void restore(Graph& graph, const nb::dict& from) {
     Parts given;
     given.count = nb::cast<std::int64_t>(from["count"]);
     const std::int64_t n = given.count;
+    if (n < 0 || n >= (std::int64_t{1} << 31) - 1) refuse("parts: a count of " + std::to_string(n) + " is impossible.");
     given.records = borrowed<std::uint8_t>(from, "records", n * world.links.table.stride);
     given.scale = borrowed<float>(from, "scale", n);
     given.bias = borrowed<float>(from, "bias", n);
-    given.vectors = borrowed<float>(from, "vectors", world.coded() ? n * world.shape.dim : 0);
+    given.vectors = borrowed<float>(from, "vectors", world.kept_apart() ? n * world.shape.dim : 0);
     given.centre = borrowed<float>(from, "centre", world.centre.size());
     given.levels = borrowed<std::uint8_t>(from, "levels", n);
     given.lists = static_cast<std::int64_t>(nb::len(nb::object(from["upper"]))) / world.links.upper_width;
@@ -181,6 +186,7 @@ void restore(Graph& graph, const nb::dict& from) {
     given.root = nb::cast<Slot>(from["root"]);
     given.top = nb::cast<int>(from["top"]);
     given.rows_ever = nb::cast<std::int64_t>(from["rows_ever"]);
+    given.centred_on = nb::cast<std::int64_t>(from["centred_on"]);
     if (const std::string wrong = put_together(graph, given); !wrong.empty()) refuse("parts: " + wrong + ".");
 }
 
@@ -197,7 +203,7 @@ nb::dict sizes(Graph& graph) {
     out["free"] = static_cast<std::int64_t>(graph.free_slots.size());
     out["top"] = world.links.top;
     out["search_bytes"] = n * (world.links.table.stride + 4 + bias + 4 + 1) + n / 8 + upper + graph.row_map().bytes();
-    out["total_bytes"] = n * (world.links.table.stride + 4 + 4 + 4 + 1 + 4 + (world.coded() ? 4 * world.shape.dim : 0)) + n / 4
+    out["total_bytes"] = n * (world.links.table.stride + 4 + 4 + 4 + 1 + 4 + (world.kept_apart() ? 4 * world.shape.dim : 0)) + n / 4
                          + upper + graph.row_map().bytes();
     std::int64_t links = 0;
     for (Slot slot = 0; slot < n; ++slot)
@@ -241,8 +247,6 @@ nb::object vectors(Graph& graph, nb::handle rows) {
         if (slot == no_slot) refuse("rows: " + std::to_string(numbers[i]) + " is not in the index.");
         float* to = found.get() + i * dim;
         std::copy_n(world.exact() + slot * world.exact_stride(), dim, to);
-        if (!world.coded() && world.centre.size() > 0)
-            for (std::int64_t d = 0; d < dim; ++d) to[d] += world.centre[d];
     }
     return numpy(std::move(found), n, dim);
 }
@@ -273,8 +277,10 @@ std::vector<std::int64_t> neighbours(Graph& graph, std::int64_t row, int level) 
     const Slot slot = graph.row_map().slot_of(row, world);
     std::vector<std::int64_t> found;
     if (slot == no_slot || level < 0 || level > world.levels[slot]) return found;
-    for (std::int64_t i = 0, n = world.degree(slot, level); i < n; ++i)
-        found.push_back(graph.row_map().row_of(world.list(slot, level)[i]));
+    for (std::int64_t i = 0, n = world.degree(slot, level); i < n; ++i) {
+        const Slot other = world.list(slot, level)[i];
+        if (world.live[other]) found.push_back(graph.row_map().row_of(other));
+    }
     return found;
 }
 
@@ -310,6 +316,10 @@ void bind_graph(nb::module_& module) {
         .def("vectors", &vectors, nb::arg("rows").none())
         .def("neighbours", &neighbours, nb::arg("row"), nb::arg("level") = 0)
         .def("__len__", [](Graph& graph) { return graph.world().live_count; })
+        .def_prop_ro("code", [](Graph& graph) {
+            const Code code = graph.world().shape.code;
+            return std::string(code == Code::bytes ? "int8" : code == Code::nibbles ? "int4" : "float32");
+        })
         .def_prop_ro("rows_ever", [](Graph& graph) { return graph.rows_ever; });
 }
 

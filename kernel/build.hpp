@@ -20,19 +20,22 @@ public:
     }
 
     // Link slots that are encoded and have their empty lists; afterwards they are live.
-    void insert(const std::vector<Slot>& slots) {
+    // `went_live` is called for each, in order and under the gate.
+    template <class Call>
+    void insert(const std::vector<Slot>& slots, Call went_live) {
         constexpr std::int64_t most = 1024;
         const auto end = static_cast<std::int64_t>(slots.size());
         std::int64_t at = 0;
         if (world_.links.entry == no_slot && end > 0) {
             const std::unique_lock lock(gate_);
             begin_with(slots[0]);
+            went_live(slots[0]);
             at = 1;
         }
         while (at < end) {
             const std::int64_t known = std::max<std::int64_t>(world_.live_count, 1);
             const std::int64_t count = std::min({end - at, known, most});
-            batch(slots.data() + at, count);
+            batch(slots.data() + at, count, went_live);
             at += count;
         }
     }
@@ -57,7 +60,8 @@ public:
                 return;
             }
             const Slot* children = world_.list(from, 0);
-            for (std::int64_t i = world_.width(0); i-- > 0;) stack.push_back(children[i]);
+            for (std::int64_t i = 0; i < world_.width(0); ++i)  // each slot by a way of its own, so that the tree stays flat
+                stack.push_back(children[(i + slot) % world_.width(0)]);
         }
     }
 
@@ -84,6 +88,27 @@ public:
         write_ranked(work, slot, level, used);
     }
 
+    // Add a link back for each edge: the slot linked to, which will link back, above the one that links.
+    void link_back_edges(std::vector<std::uint64_t>& edges, int level) {
+        std::sort(edges.begin(), edges.end());
+        std::vector<std::size_t> starts;
+        std::vector<Slot> sources(edges.size());
+        for (std::size_t i = 0; i < edges.size(); ++i) {
+            if (i == 0 || edges[i] >> 32 != edges[i - 1] >> 32) starts.push_back(i);
+            sources[i] = static_cast<Slot>(edges[i]);
+        }
+        starts.push_back(edges.size());
+        constexpr std::int64_t chunk = 16;
+        const auto groups = static_cast<std::int64_t>(starts.size()) - 1;
+        for_each((groups + chunk - 1) / chunk, threads_, [&](int thread, std::int64_t item) {
+            for (std::int64_t i = item * chunk; i < std::min(groups, (item + 1) * chunk); ++i) {
+                const std::size_t begin = starts[static_cast<std::size_t>(i)], end = starts[static_cast<std::size_t>(i) + 1];
+                link_back(works_[static_cast<std::size_t>(thread)], static_cast<Slot>(edges[begin] >> 32), level,
+                          sources.data() + begin, static_cast<std::int64_t>(end - begin));
+            }
+        });
+    }
+
     float alpha2(int level) const {
         const float alpha = level == 0 || world_.shape.alpha == 0 ? world_.shape.alpha : 1.0F;
         return alpha * alpha;
@@ -105,7 +130,8 @@ private:
         ++world_.live_count;
     }
 
-    void batch(const Slot* slots, std::int64_t count) {
+    template <class Call>
+    void batch(const Slot* slots, std::int64_t count, Call& went_live) {
         int top = world_.links.top;
         for (std::int64_t i = 0; i < count; ++i) top = std::max<int>(top, world_.levels[slots[i]]);
         std::vector<std::vector<Slot>> members(static_cast<std::size_t>(top) + 1);
@@ -122,6 +148,7 @@ private:
         for (std::int64_t i = 0; i < count; ++i) {
             find_parent(slots[i]);
             go_live(slots[i]);
+            went_live(slots[i]);
             if (world_.levels[slots[i]] <= world_.links.top) continue;
             world_.links.top = world_.levels[slots[i]];
             world_.links.entry = slots[i];
@@ -150,29 +177,13 @@ private:
     }
 
     void link_back_all(const std::vector<Slot>& members, int level) {
-        std::vector<std::uint64_t> edges;  // the slot linked to, which will link back, above the one that links
+        std::vector<std::uint64_t> edges;
         for (const Slot slot : members) {
             const Slot* own = world_.list(slot, level);
             for (std::int64_t i = 0, n = world_.degree(slot, level); i < n; ++i)
                 edges.push_back(static_cast<std::uint64_t>(own[i]) << 32 | slot);
         }
-        std::sort(edges.begin(), edges.end());
-        std::vector<std::size_t> starts;
-        std::vector<Slot> sources(edges.size());
-        for (std::size_t i = 0; i < edges.size(); ++i) {
-            if (i == 0 || edges[i] >> 32 != edges[i - 1] >> 32) starts.push_back(i);
-            sources[i] = static_cast<Slot>(edges[i]);
-        }
-        starts.push_back(edges.size());
-        constexpr std::int64_t chunk = 16;
-        const auto groups = static_cast<std::int64_t>(starts.size()) - 1;
-        for_each((groups + chunk - 1) / chunk, threads_, [&](int thread, std::int64_t item) {
-            for (std::int64_t i = item * chunk; i < std::min(groups, (item + 1) * chunk); ++i) {
-                const std::size_t begin = starts[static_cast<std::size_t>(i)], end = starts[static_cast<std::size_t>(i) + 1];
-                link_back(works_[static_cast<std::size_t>(thread)], static_cast<Slot>(edges[begin] >> 32), level,
-                          sources.data() + begin, static_cast<std::int64_t>(end - begin));
-            }
-        });
+        link_back_edges(edges, level);
     }
 
     // The nearest slot that the root leads to and that links back becomes the parent.

@@ -171,6 +171,7 @@ public:
             __builtin_memcpy(&sum, sums, sizeof sum);
             const Four scale{table_.scale[slots[0]], table_.scale[slots[1]], table_.scale[slots[2]],
                              table_.scale[slots[3]]};
+            // Both may have wrapped around, their difference fits: see the limit of dim in bind_graph.cpp.
             const Four score = __builtin_convertvector(sum - offset, Four) * (scale * needle_.scale);
             __builtin_memcpy(scores, &score, sizeof score);
         } else {

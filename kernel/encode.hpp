@@ -93,7 +93,7 @@ inline Coded encode(Code code, const float* values, std::int64_t dim, std::uint8
     const bool half = code == Code::nibbles;
     const float scale = half ? detail::nibble_scale(values, dim) : detail::largest(values, dim) / 127;
     const float factor = detail::inverse(scale), most = half ? 7.0F : 127.0F;
-    std::memset(record, half ? 0x88 : 0x80, static_cast<std::size_t>(code_bytes(code, dim)));
+    std::fill_n(record, code_bytes(code, dim), static_cast<std::uint8_t>(half ? 0x88 : 0x80));
     std::int64_t norm = 0;
     for (std::int64_t d = 0; d < dim; ++d) {
         const std::int32_t value = detail::rounded(std::clamp(values[d] * factor, -most, most));
@@ -129,7 +129,7 @@ inline Needle needle_for(Code code, const float* values, std::int64_t dim, float
         sum += value;
     }
     std::memset(out + dim, 0, static_cast<std::size_t>(bytes - dim));
-    made.offset = sum * (code == Code::nibbles ? 8 : 128);
+    made.offset = static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) * (code == Code::nibbles ? 8U : 128U));
     return made;
 }
 

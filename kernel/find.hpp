@@ -6,9 +6,6 @@
 
 namespace madang::MADANG_ISA {
 
-constexpr int beam_alone = 2;     // candidates followed at once: more to fetch while one waits for memory
-constexpr int beam_together = 1;  // several searches side by side have that already
-
 // The `ef` best of up to `max_together` queries, left in the pools. While one search waits for memory the others
 // compute.
 template <Code code, bool biased>
@@ -16,12 +13,11 @@ void find_together(const Links& links, const Needle* needles, int count, std::in
                    std::int64_t* sizes) {
     Walk<code, biased> walks[max_together];
     bool going[max_together];
-    const int beam = count == 1 ? beam_alone : beam_together;
     for (int i = 0; i < count; ++i) {
         restart(scratches[i]);
         walks[i] = Walk<code, biased>(links, 0, needles[i], ef, scratches[i]);
         walks[i].start(links);
-        going[i] = walks[i].expand(beam);
+        going[i] = walks[i].expand(1);
     }
     for (int left = count; left > 0;) {
         left = 0;
@@ -29,7 +25,7 @@ void find_together(const Links& links, const Needle* needles, int count, std::in
             if (going[i]) walks[i].absorb();
         }
         for (int i = 0; i < count; ++i) {
-            if (going[i]) going[i] = walks[i].expand(beam);
+            if (going[i]) going[i] = walks[i].expand(1);
             left += going[i] ? 1 : 0;
         }
     }
@@ -78,7 +74,7 @@ std::int64_t find_among(const Links& links, const Allowed& allowed, const Needle
     else walk.pass(nearest, allowed);
     for (std::int64_t i = 0; i < starts; ++i)
         walk.enter(next_allowed(allowed, static_cast<Slot>(allowed.words * i / starts * 64)));
-    while (walk.expand_allowed(beam_alone, allowed)) walk.absorb();
+    while (walk.expand_allowed(2, allowed)) walk.absorb();
     return walk.pool().size();
 }
 

@@ -22,7 +22,8 @@ struct Wanted {
     std::int64_t rerank;              // candidates whose exact scores are computed, at least k
     const std::int64_t* rows;         // (row_count,) strictly ascending, or null
     std::int64_t row_count;
-    const std::uint8_t* mask;         // (rows ever), or null
+    const std::uint8_t* mask;         // (mask_size,) by row, or null; later rows are not marked
+    std::int64_t mask_size;
     Plan plan;
 };
 
@@ -42,14 +43,17 @@ public:
         const std::lock_guard writing(writing_);
         if (count == 0) return;
         const int threads = thread_count(wanted_threads, static_cast<double>(count) * 4e6);
-        if (replacing) {
-            const std::unique_lock lock(gate_);
-            bury(rows, count);
+        const std::vector<Slot> slots = place(vectors, count, rows, replacing, threads);
+        std::int64_t next = 0;
+        {
+            Builder builder(world_, kernel_(), gate_, threads);
+            builder.insert(slots, [&](Slot slot) {  // slots go live in order; what a row had before is dead from then on
+                const std::int64_t row = rows[next++];
+                if (replacing) bury(&row, 1);
+                rows_.set(row, slot);
+            });
         }
         if (replacing) heal(threads, false);
-        const std::vector<Slot> slots = place(vectors, count, rows, replacing, threads);
-        Builder builder(world_, kernel_(), gate_, threads);
-        builder.insert(slots);
     }
 
     // Remove rows; returns how many there were.
@@ -95,7 +99,7 @@ public:
         for_each((n + chunk - 1) / chunk, threads, [&](int, std::int64_t item) {
             std::unique_ptr<Work> work = borrow();
             const std::int64_t ef = std::min(std::max({wanted.ef, wanted.rerank, wanted.k}), std::max<std::int64_t>(reach, 1));
-            work->fit(world_, std::max(free ? ef : wide_factor * ef, wanted.rerank), max_together);
+            work->fit(world_, free ? ef : std::min(wide_factor * ef, reach), max_together);
             const std::int64_t end = std::min(n, (item + 1) * chunk);
             for (std::int64_t q = item * chunk; q < end; q += max_together) {  // one by one where not free
                 const int count = static_cast<int>(std::min<std::int64_t>(max_together, end - q));
@@ -118,9 +122,8 @@ public:
     Bits dead;
     std::int64_t dead_count = 0;
 
-    // Heal everything that is dead, whether it is worth it or not.
+    // Heal everything that is dead, whether it is worth it or not; the caller holds `writing`.
     void settle(std::int64_t wanted_threads) {
-        const std::lock_guard writing(writing_);
         heal(thread_count(wanted_threads, static_cast<double>(world_.used) * 1e4), true);
     }
 
@@ -137,7 +140,9 @@ private:
             dead.resize(world_.capacity);
         }
         if (reused > 0 || replacing) rows_.tell_apart(world_);
-        if (world_.shape.metric == Metric::euclidean && world_.used == 0) find_centre(vectors, count);
+        rows_.fit(world_);
+        if (world_.shape.metric == Metric::euclidean && world_.live_count + count >= 4 * world_.centred_on)
+            find_centre(vectors, count, threads);
         std::vector<Slot> slots(static_cast<std::size_t>(count));
         for (std::int64_t i = 0; i < count; ++i) {
             Slot slot = static_cast<Slot>(world_.used);
@@ -148,29 +153,51 @@ private:
                 ++world_.used;
             }
             if (!replacing) rows[i] = rows_ever++;
-            rows_.set(rows[i], slot, world_);
             world_.levels[slot] = static_cast<std::uint8_t>(world_.level_of(rows[i]));
             world_.parents[slot] = no_slot;
             world_.make_lists(slot);
             slots[static_cast<std::size_t>(i)] = slot;
         }
-        constexpr std::int64_t chunk = 64;
-        for_each((count + chunk - 1) / chunk, threads, [&](int, std::int64_t item) {
-            std::vector<float> room(static_cast<std::size_t>(world_.shape.dim));
-            for (std::int64_t i = item * chunk; i < std::min(count, (item + 1) * chunk); ++i)
-                world_.encode_slot(slots[static_cast<std::size_t>(i)], vectors + i * world_.shape.dim, room.data());
-        });
+        encode(slots, vectors, false, threads);
         return slots;
     }
 
-    // The mean of the first vectors, which codes are relative to: far from the origin they would lose their differences.
-    void find_centre(const float* vectors, std::int64_t count) {
-        const std::int64_t dim = world_.shape.dim;
-        std::vector<double> sums(static_cast<std::size_t>(dim));
-        for (std::int64_t i = 0; i < count; ++i)
-            for (std::int64_t d = 0; d < dim; ++d) sums[static_cast<std::size_t>(d)] += vectors[i * dim + d];
-        for (std::int64_t d = 0; d < dim; ++d)
-            world_.centre[d] = static_cast<float>(sums[static_cast<std::size_t>(d)] / static_cast<double>(count));
+    // Codes are relative to the middle of the data: far from the origin they would lose its differences. It is found
+    // anew, and all codes are written again, whenever there is four times as much. The median of each dimension, among
+    // a sample, since a mean follows a single vector far away.
+    void find_centre(const float* vectors, std::int64_t count, int threads) {
+        constexpr std::int64_t sampled = 1000;
+        const std::int64_t dim = world_.shape.dim, old = world_.live_count, total = old + count;
+        std::vector<Slot> stored;
+        for (Slot slot = 0; slot < world_.used; ++slot)
+            if (world_.live[slot]) stored.push_back(slot);
+        std::vector<const float*> sample;
+        const std::int64_t step = (total + sampled - 1) / sampled;
+        for (std::int64_t i = 0; i < total; i += step)
+            sample.push_back(i < old ? world_.vectors.get() + stored[static_cast<std::size_t>(i)] * dim
+                                     : vectors + (i - old) * dim);
+        std::vector<float> values(sample.size());
+        for (std::int64_t d = 0; d < dim; ++d) {
+            for (std::size_t i = 0; i < sample.size(); ++i) values[i] = sample[i][d];
+            const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+            std::nth_element(values.begin(), middle, values.end());
+            world_.centre[d] = *middle;
+        }
+        world_.centred_on = total;
+        encode(stored, world_.vectors.get(), true, threads);
+    }
+
+    // Write the codes of slots: of the vectors at `from`, which are those of the slots themselves or in order.
+    void encode(const std::vector<Slot>& slots, const float* from, bool own, int threads) {
+        constexpr std::int64_t chunk = 64;
+        const auto count = static_cast<std::int64_t>(slots.size());
+        for_each((count + chunk - 1) / chunk, threads, [&](int, std::int64_t item) {
+            std::vector<float> room(static_cast<std::size_t>(world_.shape.dim));
+            for (std::int64_t i = item * chunk; i < std::min(count, (item + 1) * chunk); ++i) {
+                const Slot slot = slots[static_cast<std::size_t>(i)];
+                world_.encode_slot(slot, from + (own ? static_cast<std::int64_t>(slot) : i) * world_.shape.dim, room.data());
+            }
+        });
     }
 
     std::int64_t bury(const std::int64_t* rows, std::int64_t count) {
@@ -191,6 +218,7 @@ private:
     // Cut the dead out once they are a sixteenth, or all of them.
     void heal(int threads, bool all) {
         if (dead_count == 0 || (!all && dead_count * 16 < world_.live_count)) return;
+        if (dead_count * 4 > world_.live_count) return rebuild(threads);
         const std::unique_lock lock(gate_);
         Builder builder(world_, kernel_(), gate_, threads);
         Healer(world_, kernel_(), builder).cut_out(dead);
@@ -208,6 +236,36 @@ private:
         for (Slot slot = 0; slot < world_.used; ++slot) lists += world_.levels[slot];
         if (static_cast<std::int64_t>(free_slots.size()) * 10 > world_.used || world_.upper_used * 10 > lists * 11 + 100)
             close_up();
+    }
+
+    // Where so much is dead that what it led to is no longer near, the rest is linked from the beginning, beside the old
+    // graph, which is searched meanwhile.
+    void rebuild(int threads) {
+        std::vector<Slot> order;
+        for (Slot slot = 0; slot < world_.used; ++slot)
+            if (world_.live[slot]) order.push_back(slot);
+        std::sort(order.begin(), order.end(), [&](Slot a, Slot b) { return rows_.row_of(a) < rows_.row_of(b); });
+        World made(world_.shape);
+        made.centre = world_.centre;
+        made.centred_on = world_.centred_on;
+        made.used = static_cast<std::int64_t>(order.size());
+        made.reserve(std::max<std::int64_t>(made.used, 1));
+        std::vector<Slot> place(static_cast<std::size_t>(world_.used), no_slot), slots(order.size());
+        for (std::size_t i = 0; i < order.size(); ++i) {
+            slots[i] = static_cast<Slot>(i);
+            place[order[i]] = slots[i];
+            made.take_slot(slots[i], world_, order[i]);
+        }
+        std::shared_mutex unseen;
+        Builder(made, kernel_(), unseen, threads).insert(slots, [](Slot) {});
+        const std::unique_lock lock(gate_);
+        rows_.tell_apart(world_);
+        rows_.move(place, made);
+        world_ = std::move(made);
+        free_slots.clear();
+        dead = Bits();
+        dead.resize(world_.capacity);
+        dead_count = 0;
     }
 
     // Where more than a tenth is free, or of the lists above the lowest level, the rest moves together.
@@ -230,7 +288,7 @@ private:
                 if (slot != no_slot) bits[slot >> 6] |= 1ULL << (slot & 63);
             }
         } else if (wanted.mask != nullptr) {
-            pack_mask(wanted.mask, bits);
+            pack_mask(wanted.mask, wanted.mask_size, bits);
             for (std::size_t i = 0; i < words; ++i) bits[i] &= world_.live.words()[i];
         } else {
             std::copy_n(world_.live.words().begin(), words, bits.begin());
@@ -241,15 +299,17 @@ private:
     }
 
     // A byte per row to a bit per slot.
-    void pack_mask(const std::uint8_t* mask, std::vector<std::uint64_t>& bits) const {
+    void pack_mask(const std::uint8_t* mask, std::int64_t size, std::vector<std::uint64_t>& bits) const {
         std::int64_t slot = 0;
         if (rows_.same()) {
-            kernel_().pack_mask(mask, world_.used / 64, bits.data());
-            slot = world_.used / 64 * 64;
+            const std::int64_t words = std::min(world_.used, size) / 64;
+            kernel_().pack_mask(mask, words, bits.data());
+            slot = words * 64;
         }
-        for (; slot < world_.used; ++slot)
-            if (mask[rows_.row_of(static_cast<Slot>(slot))] != 0)
-                bits[static_cast<std::size_t>(slot >> 6)] |= 1ULL << (slot & 63);
+        for (; slot < world_.used; ++slot) {
+            const std::int64_t row = rows_.row_of(static_cast<Slot>(slot));
+            if (row < size && mask[row] != 0) bits[static_cast<std::size_t>(slot >> 6)] |= 1ULL << (slot & 63);
+        }
     }
 
     Allowed everything() const {
@@ -289,7 +349,8 @@ private:
                                                     std::min(wide_factor * ef, allowed.count), scratch);
         // -1, or what is allowed lies in islands that the search did not come to.
         if (scan || size < std::min(wanted.k, allowed.count))
-            size = kernel_().scan_codes(world_.links.table, allowed, needle, std::max(wanted.rerank, wanted.k), scratch);
+            size = kernel_().scan_codes(world_.links.table, allowed, needle,
+                                        std::min(std::max(wanted.rerank, wanted.k), allowed.count), scratch);
         report(work, scratch.pool, size, q, wanted, found);
         return scratch.evaluations;
     }
@@ -316,7 +377,6 @@ private:
         const std::int64_t dim = world_.shape.dim;
         work.exact.fit(count + 8);
         const float* query = wanted.queries + q * dim;
-        if (!world_.coded()) query = world_.moved(query, work.floats.get());
         kernel_().rescore(world_.exact(), world_.exact_stride(), dim, world_.shape.metric, query, work.slots.get(), count,
                           work.exact.get());
         work.hits.resize(static_cast<std::size_t>(count));

@@ -22,9 +22,16 @@ public:
             });
         };
         std::fill_n(world_.parents.get(), world_.used, no_slot);  // no link is firm while all of them change
-        work_on([&](Work& work, Slot slot) {
-            for (int level = 0; level <= world_.levels[slot]; ++level) mend(work, slot, level, dead);
-        });
+        for (int level = 0; level <= world_.links.top; ++level) {
+            std::mutex guard;
+            std::vector<std::uint64_t> added;
+            work_on([&](Work& work, Slot slot) {
+                if (level > world_.levels[slot] || !mend(work, slot, level, dead)) return;
+                const std::lock_guard lock(guard);
+                for (const Slot other : work.found) added.push_back(static_cast<std::uint64_t>(other) << 32 | slot);
+            });
+            builder_.link_back_edges(added, level);
+        }
         enter_anew();
         grow_tree();
     }
@@ -33,7 +40,7 @@ public:
     std::int64_t grow_tree() {
         std::fill_n(world_.parents.get(), world_.used, no_slot);
         if (world_.live_count == 0) return 0;
-        world_.links.root = world_.links.entry;
+        if (world_.links.root == no_slot || !world_.live[world_.links.root]) world_.links.root = world_.links.entry;
         world_.parents[world_.links.root] = world_.links.root;
         spread(world_.links.root);
         std::int64_t added = 0;
@@ -67,12 +74,12 @@ public:
     }
 
 private:
-    // Replace a list's dead slots by the live ones they lead to.
-    void mend(Work& work, Slot slot, int level, const Bits& dead) {
+    // Replace a list's dead slots by the live ones they lead to, which are left in work.found; false if it had none.
+    bool mend(Work& work, Slot slot, int level, const Bits& dead) {
         const std::int64_t width = world_.width(level), most = 8 * width;
         Slot* own = world_.list(slot, level);
         const std::int64_t used = world_.degree(slot, level);
-        if (std::none_of(own, own + used, [&](Slot other) { return dead[other]; })) return;
+        if (std::none_of(own, own + used, [&](Slot other) { return dead[other]; })) return false;
         std::vector<Slot> gone, candidates;
         const auto note = [&](Slot other) {
             if (other == slot) return;
@@ -92,14 +99,18 @@ private:
             kernel_.rank(world_.links.table, slot, candidates.data(), count, work.entries.data(), work.room.get());
         const std::int64_t kept = kernel_.select(world_.links.table, slot, work.entries.data(), count, width,
                                                  builder_.alpha2(level), work.slots.get(), work.room.get());
+        work.found.clear();
+        for (std::int64_t i = 0; i < kept; ++i)
+            if (std::find(own, own + used, work.slots[i]) == own + used) work.found.push_back(work.slots[i]);
         world_.write_list(slot, level, work.slots.get(), kept);
+        return true;
     }
 
     // Where a search starts: of the live slots of the highest level the first.
     void enter_anew() {
         Links& links = world_.links;
         if (links.entry != no_slot && world_.live[links.entry]) return;
-        links.entry = links.root = no_slot;
+        links.entry = no_slot;
         links.top = -1;
         for (Slot slot = 0; slot < world_.used; ++slot) {
             if (!world_.live[slot] || world_.levels[slot] <= links.top) continue;

@@ -1,7 +1,9 @@
 // The whole search, compiled once per instruction set with MADANG_ISA (avx512, avx2 or plain) and MADANG_LANES.
 // Only headers that stay inside the namespace may be included: see types.hpp.
+#include "cells.hpp"
 #include "exact.hpp"
 #include "find.hpp"
+#include "sieve.hpp"
 
 #define MADANG_QUOTE(name) #name
 #define MADANG_NAME(name) MADANG_QUOTE(name)
@@ -72,8 +74,14 @@ static std::int64_t merge_one(const Table& table, Slot slot, Entry* ranked, std:
                    room)
 }
 
+static void sweep(const Table& table, const Needle& needle, Metric metric, const Slot* slots, std::int64_t count,
+                  float base, Tray& tray) {
+    if (table.code == Code::floats) return sweep_vectors(table, needle, metric, slots, count, tray);
+    MADANG_BY_CODE_AND_BIAS(table.code, needle.weight != 0, sweep_slots, table, needle, slots, count, base, tray)
+}
+
 extern const Kernel kernel;
 const Kernel kernel = {MADANG_NAME(MADANG_ISA), scan, merge, sort, find, find_allowed, scan_codes, count_bits, pack_mask, gather_records, rescore,
-                       needle_of, descend_stored, gather, select, rank, merge_one};
+                       needle_of, descend_stored, gather, select, rank, merge_one, sweep, sift};
 
 }  // namespace madang::MADANG_ISA

@@ -30,7 +30,7 @@ inline Needle needle_of(const Table& table, Slot slot, void* values) {
     }
     for (std::int64_t i = 0; i < filled; ++i) sum += bytes[i];
     made.scale = table.scale[slot];
-    made.offset = sum * (table.code == Code::bytes ? 128 : 8);
+    made.offset = static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) * (table.code == Code::bytes ? 128U : 8U));
     return made;
 }
 
@@ -38,6 +38,11 @@ inline Needle needle_of(const Table& table, Slot slot, void* values) {
 // product is high, which alpha = 1 compares as well.
 inline float squared_distance(const Table& table, Slot slot, float score) {
     return (table.inner ? 0.0F : -2.0F * table.bias[slot]) - 2.0F * score;
+}
+
+// What rounding may leave of the distance to a copy. Of several copies only one is linked to, or they would fill the list.
+inline float no_distance(const Table& table, Slot slot) {
+    return table.inner ? -__builtin_inff() : -4e-6F * table.bias[slot];
 }
 
 // From `count` candidates, best first, keep those that no kept one is much nearer to than the slot itself, up to
@@ -52,13 +57,16 @@ std::int64_t select_links(const Table& table, Slot slot, const Entry* candidates
         if (alpha2 > 0 && n > 0) {
             const float own = squared_distance(table, slot, score_of(candidates[i]));
             const Rows<code, true> rows(table, needle_of(table, candidate, room));
+            const float copy = no_distance(table, candidate);
             bool hidden = false;
             for (std::int64_t j = n; j < n + 3; ++j) kept[j] = candidate;  // pads the last four
             for (std::int64_t j = 0; j < n && !hidden; j += 4) {
                 float scores[4];
                 rows.score(kept + j, scores);
-                for (std::int64_t l = 0; l < 4 && j + l < n; ++l)
-                    hidden |= alpha2 * squared_distance(table, candidate, scores[l]) < own;
+                for (std::int64_t l = 0; l < 4 && j + l < n; ++l) {
+                    const float apart = squared_distance(table, candidate, scores[l]);
+                    hidden |= alpha2 * apart < own || apart <= copy;
+                }
             }
             if (hidden) continue;
         }
@@ -102,13 +110,16 @@ std::int64_t merge_link(const Table& table, Slot slot, Entry* ranked, std::uint8
     if (reserved > width || (!must && reserved >= width)) return used;
     if (alpha2 > 0) {
         const float own = squared_distance(table, slot, score_of(newcomer));
+        const float copy = no_distance(table, slot_of(newcomer));
         const Rows<code, true> rows(table, needle_of(table, slot_of(newcomer), room));
         for (std::int64_t i = 0; i < used; ++i) padded[i] = slot_of(ranked[i]);
         for (std::int64_t i = used; i < used + 3; ++i) padded[i] = slot_of(newcomer);
         for (std::int64_t i = 0; i < used; i += 4) {
             rows.score(padded + i, scores + i);
-            for (std::int64_t j = i; j < i + 4 && j < at; ++j)
-                if (!must && alpha2 * squared_distance(table, slot_of(newcomer), scores[j]) < own) return used;
+            for (std::int64_t j = i; j < i + 4 && j < at && !must; ++j) {
+                const float apart = squared_distance(table, slot_of(newcomer), scores[j]);
+                if (alpha2 * apart < own || apart <= copy) return used;
+            }
         }
     }
     std::int64_t n = at;

@@ -19,6 +19,7 @@ struct Parts {
     Slot entry = no_slot, root = no_slot;
     int top = -1;
     std::int64_t rows_ever = 0;
+    std::int64_t centred_on = 0;
 };
 
 // Copies; the graph must have no dead slots (Graph::settle), and the caller holds its gate.
@@ -39,7 +40,7 @@ inline Parts take_apart(Graph& graph) {
     made.records.resize(n * stride);
     made.scale.resize(n);
     made.bias.resize(n);
-    if (world.coded()) made.vectors.resize(n * dim);
+    if (world.kept_apart()) made.vectors.resize(n * dim);
     made.levels.resize(n);
     made.parents.resize(n);
     for (const Slot slot : order) made.lists += world.levels[slot];
@@ -54,7 +55,7 @@ inline Parts take_apart(Graph& graph) {
         for (std::int64_t j = 0; j < world.width(0); ++j) links[j] = place[links[j]];
         made.scale[i] = world.scale[slot];
         made.bias[i] = world.bias[slot];
-        if (world.coded()) std::copy_n(world.vectors.get() + slot * dim, dim, made.vectors.get() + i * dim);
+        if (world.kept_apart()) std::copy_n(world.vectors.get() + slot * dim, dim, made.vectors.get() + i * dim);
         made.levels[i] = world.levels[slot];
         made.parents[i] = place[world.parents[slot]];
         for (int level = 1; level <= world.levels[slot]; ++level)
@@ -73,6 +74,7 @@ inline Parts take_apart(Graph& graph) {
         made.top = world.links.top;
     }
     made.rows_ever = graph.rows_ever;
+    made.centred_on = world.centred_on;
     return made;
 }
 
@@ -88,6 +90,9 @@ inline std::string put_together(Graph& graph, const Parts& parts) {
     }
     if (lists != parts.lists) return "the levels do not fit the lists";
     const auto within = [n](Slot slot) { return static_cast<std::int64_t>(slot) < n; };
+    if (parts.rows_ever < n || parts.centred_on < 0) return "the counts do not fit";
+    if (n == 0 && (parts.entry != no_slot || parts.root != no_slot || parts.top != -1))
+        return "there is an entry without vectors";
     if (n > 0 && (!within(parts.entry) || !within(parts.root) || parts.levels[parts.entry] != parts.top))
         return "the entry is wrong";
     const std::int64_t stride = world.links.table.stride;
@@ -128,6 +133,7 @@ inline std::string put_together(Graph& graph, const Parts& parts) {
     world.links.top = parts.top;
     world.refer();
     graph.rows_ever = parts.rows_ever;
+    world.centred_on = parts.centred_on;
     if (parts.rows.size() > 0 || parts.rows_ever != n) {
         std::vector<std::int64_t> rows(parts.rows.get(), parts.rows.get() + parts.rows.size());
         for (std::size_t i = 0; i < rows.size(); ++i)

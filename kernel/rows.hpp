@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "world.hpp"
@@ -21,13 +22,18 @@ public:
 
     std::int64_t row_of(Slot slot) const { return same_ ? static_cast<std::int64_t>(slot) : row_of_[slot]; }
 
+    // After the world grew; slots that have no row yet have one that no mask reaches.
+    void fit(const World& world) {
+        if (!same_) row_of_.resize(static_cast<std::size_t>(world.capacity), std::numeric_limits<std::int64_t>::max());
+    }
+
     bool same() const { return same_; }
 
     // Before anything but row = slot is set.
     void tell_apart(const World& world) {
         if (!same_) return;
         same_ = false;
-        row_of_.resize(static_cast<std::size_t>(world.capacity));
+        fit(world);
         for (Slot slot = 0; slot < world.used; ++slot) {
             row_of_[slot] = slot;
             if (!world.live[slot]) continue;
@@ -36,9 +42,8 @@ public:
         }
     }
 
-    void set(std::int64_t row, Slot slot, const World& world) {
+    void set(std::int64_t row, Slot slot) {
         if (same_) return;
-        row_of_.resize(static_cast<std::size_t>(world.capacity));
         row_of_[slot] = row;
         const auto at = std::lower_bound(rows_.begin(), rows_.end(), row);
         const auto place = at - rows_.begin();
@@ -71,7 +76,8 @@ public:
     void move(const std::vector<Slot>& place, const World& world) {
         for (Slot& slot : slots_)
             if (slot != no_slot) slot = place[slot];
-        row_of_.assign(static_cast<std::size_t>(world.capacity), 0);
+        row_of_.clear();
+        fit(world);
         for (std::size_t i = 0; i < rows_.size(); ++i)
             if (slots_[i] != no_slot) row_of_[slots_[i]] = rows_[i];
     }

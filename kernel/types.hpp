@@ -110,6 +110,26 @@ struct Scratch {
     std::int64_t evaluations;    // how many distances were computed: for statistics and for the filter's budget
 };
 
+// The best candidates seen so far of one query, best first: see pool.hpp. The storage belongs to the caller and has
+// pool_padding more entries around it, all of them no_entry at first.
+struct Tray {
+    Entry* entries;
+    std::int64_t capacity;
+    std::int64_t size;
+};
+
+// What bounds of exact scores are computed from: see sieve.hpp.
+struct Sieve {
+    const std::uint8_t* codes;   // (count, stride) bytes, plus 128
+    std::int64_t stride;
+    const float* facts;          // (count, 4): scale of the code; at least |x - x'|; cosine 1, dot at least |x|,
+                                 // Euclidean |x'|^2; 0
+    Needle needle;
+    float query_error;           // at least |q - q'|
+    float query_length;          // dot, cosine: at least |q| and |q'|; Euclidean: |q'|
+    float rounding;              // relative error of a float32 score
+};
+
 // What one instruction set offers.
 struct Kernel {
     const char* name;
@@ -145,6 +165,13 @@ struct Kernel {
     std::int64_t (*merge_link)(const Table& table, Slot slot, Entry* ranked, std::uint8_t* firm, std::int64_t used,
                                Entry newcomer, bool must, std::int64_t width, float alpha2, Slot* padded,
                                float* scores, std::int8_t* room);
+
+    // Offer slots to a tray: by codes, with `base` added to each score, or by float32 vectors. See cells.hpp.
+    void (*sweep)(const Table& table, const Needle& needle, Metric metric, const Slot* slots, std::int64_t count,
+                  float base, Tray& tray);
+
+    // The first pass of an exact search: see sieve.hpp.
+    std::int64_t (*sift)(const Problem& problem, const Sieve& sieve, Range candidates, Heap& heap, Hit* suspects);
 };
 
 }  // namespace madang

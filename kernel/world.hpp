@@ -50,7 +50,7 @@ struct World {
     Links links{};
     Buffer<std::uint8_t> records;
     Buffer<float> scale, bias;
-    Buffer<float> vectors;             // (capacity, dim) as prepared; none where the records are floats themselves
+    Buffer<float> vectors;             // (capacity, dim) as prepared; none where the records are just that
     Buffer<float> centre;              // (dim,) subtracted before encoding; Euclidean only
     Buffer<std::uint8_t> levels;
     Buffer<Slot> upper, upper_at;      // lists above the lowest level; a slot's first one
@@ -58,6 +58,7 @@ struct World {
     std::int64_t capacity = 0;
     std::int64_t used = 0;
     std::int64_t upper_used = 0;       // lists
+    std::int64_t centred_on = 0;       // vectors there were when the centre was found
     Bits live;
     std::int64_t live_count = 0;
 
@@ -82,7 +83,8 @@ struct World {
     }
 
     std::int64_t width(int level) const { return level == 0 ? 2 * shape.m : shape.m; }
-    bool coded() const { return shape.code != Code::floats; }
+    // Whether exact vectors are kept beside the records: always, unless the records are just these.
+    bool kept_apart() const { return shape.code != Code::floats || shape.metric == Metric::euclidean; }
 
     Slot* list(Slot slot, int level) const {
         if (level == 0)
@@ -105,9 +107,9 @@ struct World {
     }
 
     // The float32 vectors that exact scores are computed from, and the floats from one to the next.
-    const float* exact() const { return coded() ? vectors.get() : reinterpret_cast<const float*>(records.get()); }
+    const float* exact() const { return kept_apart() ? vectors.get() : reinterpret_cast<const float*>(records.get()); }
     std::int64_t exact_stride() const {
-        return coded() ? shape.dim : links.table.stride / static_cast<std::int64_t>(sizeof(float));
+        return kept_apart() ? shape.dim : links.table.stride / static_cast<std::int64_t>(sizeof(float));
     }
 
     void reserve(std::int64_t wanted) {
@@ -115,7 +117,7 @@ struct World {
         records.resize(wanted * links.table.stride);
         scale.resize(wanted);
         bias.resize(wanted);
-        if (coded()) vectors.resize(wanted * shape.dim);
+        if (kept_apart()) vectors.resize(wanted * shape.dim);
         levels.resize(wanted);
         upper_at.resize(wanted);
         parents.resize(wanted);
@@ -163,13 +165,25 @@ struct World {
             for (std::int64_t d = 0; d < shape.dim; ++d) room[d] = vector[d] - centre[d];
             values = room;
         }
-        if (coded()) std::copy_n(vector, shape.dim, vectors.get() + slot * shape.dim);
+        if (kept_apart()) std::copy_n(vector, shape.dim, vectors.get() + slot * shape.dim);
         std::uint8_t* const record = records.get() + slot * links.table.stride;
         const std::int64_t end = links.table.links_at + width(0) * static_cast<std::int64_t>(sizeof(Slot));
         std::memset(record + end, 0, static_cast<std::size_t>(links.table.stride - end));  // files must not differ
         const Coded coded = encode(shape.code, values, shape.dim, record);
         scale[slot] = coded.scale;
         bias[slot] = static_cast<float>(-0.5 * coded.squared_norm);
+    }
+
+    // The vector of a slot of another world of this shape, without its links.
+    void take_slot(Slot slot, const World& other, Slot theirs) {
+        std::memcpy(records.get() + slot * links.table.stride, other.records.get() + theirs * links.table.stride,
+                    static_cast<std::size_t>(links.table.stride));
+        if (kept_apart()) std::copy_n(other.vectors.get() + theirs * shape.dim, shape.dim, vectors.get() + slot * shape.dim);
+        scale[slot] = other.scale[theirs];
+        bias[slot] = other.bias[theirs];
+        levels[slot] = other.levels[theirs];
+        parents[slot] = no_slot;
+        make_lists(slot);
     }
 
     // Move the live slots together, so that nothing is free, and give memory back. Returns where each slot went.
@@ -190,7 +204,7 @@ struct World {
             for (std::int64_t j = 0; j < links.width; ++j) own[j] = place[own[j]];
             std::memmove(records.get() + to * links.table.stride, records.get() + slot * links.table.stride,
                          static_cast<std::size_t>(links.table.stride));
-            if (coded() && to != slot) std::copy_n(vectors.get() + slot * shape.dim, shape.dim, vectors.get() + to * shape.dim);
+            if (kept_apart() && to != slot) std::copy_n(vectors.get() + slot * shape.dim, shape.dim, vectors.get() + to * shape.dim);
             scale[to] = scale[slot];
             bias[to] = bias[slot];
             levels[to] = levels[slot];

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from madang.base.records import Record, SparseVector
     from madang.index.flat import Flat
     from madang.index.hnsw import HNSW
+    from madang.index.ivf import IVF
     from madang.index.nsw import NSW
     from madang.store.fusion import Fusion
     from madang.workspace.workspace import Workspace, open  # noqa: A004
 
-__all__ = ["HNSW", "NSW", "Flat", "Fusion", "MadangError", "Record", "SparseVector", "Workspace", "__version__", "open"]
+__all__ = ["HNSW", "IVF", "NSW", "Flat", "Fusion", "MadangError", "Record", "SparseVector", "Workspace",
+           "__version__", "open"]
 
 try:
     __version__ = version("madang")
@@ -34,6 +36,7 @@ _HOMES = {
     "Flat": "madang.index.flat",
     "HNSW": "madang.index.hnsw",
     "NSW": "madang.index.nsw",
+    "IVF": "madang.index.ivf",
     "Fusion": "madang.store.fusion",
     "MadangError": "madang.base.errors",
     "Record": "madang.base.records",

@@ -6,6 +6,7 @@ import struct
 import sys
 import threading
 import zlib
+from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from madang.base.errors import Corrupt, InvalidInput, NotFound
-from madang.index import reference
+from madang.index import _kernel, reference
 from madang.index.flat import Flat
 from madang.index.protocol import METRICS, Index, Metric, Vectors
 
@@ -313,17 +314,50 @@ def test_a_mapped_index_survives_its_file_being_replaced(tmp_path: Path) -> None
 @pytest.mark.parametrize("removed", [(), (1,)])
 @pytest.mark.parametrize("mmap", [True, False])
 def test_every_truncation_and_every_flipped_byte_is_noticed(tmp_path: Path, removed: tuple[int, ...], mmap: bool) -> None:
-    path = tmp_path / "a"
-    filled(4, 2, removed=removed).save(path)
-    whole = path.read_bytes()
-    damaged = [whole[:n] for n in range(len(whole))] + [whole + b"\0"]
-    damaged += [whole[:i] + bytes([whole[i] ^ bit]) + whole[i + 1:] for i, bit in zip(range(len(whole)), cycle((1, 128)), strict=False)]
-    for content in damaged:
-        path.write_bytes(content)
-        with pytest.raises(Corrupt, match=r"index file .*a (is|has) .*Restore it from a copy"):
-            Flat.load(path, mmap=mmap)
-    path.write_bytes(whole)
-    assert len(Flat.load(path, mmap=mmap)) == 4 - len(removed)
+    """Of a file as it is written now, where what fills a page up means nothing, and of a version 1 file."""
+    path, index = tmp_path / "a", filled(4, 2, removed=removed)
+    index.save(path)
+    now = path.read_bytes()
+    for whole, step in ((now, 37), (version_1(index), 1)):
+        damaged = [whole[:n] for n in range(0, len(whole), step)] + [whole + b"\0"]
+        damaged += [whole[:i] + bytes([whole[i] ^ bit]) + whole[i + 1:]
+                    for i, bit in zip(range(len(whole)), cycle((1, 128)), strict=False) if whole is not now or i % 37 == 0 or whole[i]]
+        for content in damaged:
+            path.write_bytes(content)
+            if whole is now and len(content) == len(now) and not any(a and a != b for a, b in zip(now, content, strict=True)):
+                continue  # where now there is nothing
+            with pytest.raises(Corrupt, match=r"index file .*a (is|has|holds) .*Restore it from a copy"):
+                Flat.load(path, mmap=mmap)
+        path.write_bytes(whole)
+        again = Flat.load(path, mmap=mmap)
+        np.testing.assert_array_equal(again.search(random(2, 2), 4)[1], index.search(random(2, 2), 4)[1])
+
+
+def version_1(index: Flat) -> bytes:
+    """A file as the first version wrote it."""
+    view = index._view
+    slots = view.live_slots()
+    payload = view.data[slots].tobytes()
+    numbered = view.size != view.rows_ever
+    if numbered:
+        numbers = view.row_numbers(slots).astype("<i8").tobytes()
+        payload = numbers + bytes(-len(numbers) % 64) + payload
+    fields = struct.pack("<8sIIQQQII12x", b"MADANGFL", 1, METRICS.index(index.metric), index.dim, view.size,
+                         view.rows_ever, numbered, zlib.crc32(payload))
+    return fields + struct.pack("<I", zlib.crc32(fields)) + payload
+
+
+@pytest.mark.parametrize("mmap", [True, False])
+def test_a_version_1_file_gets_codes_when_it_is_read(tmp_path: Path, mmap: bool) -> None:
+    index = filled(300, 70, removed=(5, 9))
+    (tmp_path / "a").write_bytes(version_1(index))
+    again = Flat.load(tmp_path / "a", mmap=mmap)
+    assert again.stats()["coded"]
+    assert again.stats()["mapped"] is mmap
+    for k in (3, 200):
+        for found, expected in zip(again.search(random(2, 70), k), index.search(random(2, 70), k), strict=True):
+            np.testing.assert_array_equal(found, expected)
+    assert again.add(random(2, 70)).tolist() == [300, 301]
 
 
 def with_fields(content: bytes, offset: int, form: str, value: int) -> bytes:
@@ -338,16 +372,16 @@ def with_fields(content: bytes, offset: int, form: str, value: int) -> bytes:
     (lambda b: b[:-1], "is truncated: it should have 96 bytes and has 95"),
     (lambda b: b + b"\0", "is too long: it should have 96 bytes and has 97"),
     (lambda b: b[:-1] + b"\x77", "is damaged: the checksum of its vectors does not match"),
-    (lambda b: b"PK" + b[2:], "is not a Flat index"),
+    (lambda b: b"PK" + b[2:], "is not a flat index"),
     (lambda b: b[:16] + b"\x05" + b[17:], "has a damaged header"),
-    (lambda b: with_fields(b, 8, "<I", 2), "has version 2; this Madang reads version 1"),
+    (lambda b: with_fields(b, 8, "<I", 2), "has version 2; this Madang reads versions 1 and 2"),
     (lambda b: with_fields(b, 24, "<Q", 2**62), "is truncated: it should have"),
-    (lambda b: b"", "is truncated: its header has 64 bytes, the file 0"),
+    (lambda b: b[:20], "is truncated: its header has 64 bytes, the file 20"),
+    (lambda b: b"", "is truncated: it has 0 bytes, fewer than a header"),
 ])
 def test_corruption_is_told_apart(tmp_path: Path, change: Any, message: str) -> None:
     path = tmp_path / "a"
-    filled(4, 2).save(path)
-    path.write_bytes(change(path.read_bytes()))
+    path.write_bytes(change(version_1(filled(4, 2))))
     with pytest.raises(Corrupt, match=message):
         Flat.load(path)
 
@@ -431,3 +465,124 @@ def test_writers_take_turns() -> None:
         sys.setswitchinterval(interval)
     assert sorted(rows) == list(range(1800))
     assert len(index) == 1800
+
+
+# Codes: whatever they leave out, the answer is the one without them, to the bit.
+
+
+@pytest.fixture(params=_kernel.available_isas())
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    _kernel.set_isa(request.param)
+    yield request.param
+    _kernel.set_isa("auto")
+
+
+def awkward(n: int, dim: int, kind: str, seed: int) -> Vectors:
+    """Vectors on which bounds may fail: (n, dim)."""
+    generator = np.random.default_rng(seed)
+    vectors = generator.standard_normal((n, dim), dtype=F32)
+    if kind == "twice":
+        vectors[n // 2:] = vectors[:n - n // 2]
+    elif kind == "alike":
+        vectors = vectors[:1] + vectors * F32(1e-4)
+    elif kind == "sparse":
+        vectors[generator.random((n, dim)) < 0.95] = 0
+    elif kind == "lengths":
+        vectors *= (10.0 ** generator.uniform(-12, 12, (n, 1))).astype(F32)
+    elif kind == "tiny":
+        vectors *= F32(1e-38)
+    elif kind == "huge":
+        vectors *= F32(9e18) / np.linalg.norm(vectors, axis=1, keepdims=True)
+    elif kind == "far":
+        vectors += F32(1e4)
+    elif kind == "spikes":
+        vectors[:, 0] *= F32(1e4)
+    elif kind == "zero":
+        vectors[::3] = 0
+    return vectors
+
+
+KINDS = ["plain", "twice", "alike", "sparse", "lengths", "tiny", "huge", "far", "spikes", "zero"]
+
+
+def sieved_and_not(vectors: Vectors, queries: Vectors, k: int, metric: Metric, **restricted: Any) -> None:
+    """Assert that both ways of searching agree on any number of threads."""
+    n, dim = vectors.shape
+    data, codes, facts = np.empty_like(vectors), np.empty((n, -(-dim // 64) * 64), np.uint8), np.empty((n, 4), F32)
+    _kernel.prepare(vectors, metric, data)
+    _kernel.encode_codes(data, metric, codes, facts)
+    expected = _kernel.search(data, queries, k, metric, **restricted)
+    for threads in (1, 3):
+        found = _kernel.sieved_search(data, codes, facts, queries, k, metric, threads=threads, **restricted)
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("metric", METRICS)
+def test_codes_change_no_answer(isa: str, metric: Metric, kind: str) -> None:
+    for n, dim in ((700, 64), (300, 1), (90, 7), (600, 130)):
+        vectors = awkward(n, dim, kind, n)
+        queries = np.concatenate([awkward(4, dim, kind, n + 1), vectors[-2:], np.zeros((1, dim), F32)])
+        sieved_and_not(vectors, queries, 5, metric)
+        sieved_and_not(vectors, queries, 5, metric, rows=np.arange(0, n, 3))
+        sieved_and_not(vectors, queries, 5, metric, mask=np.arange(n) % 5 == 2)
+        sieved_and_not(vectors, queries, n + 2, metric, rows=np.arange(0, n, 3), mask=np.arange(n) % 2 == 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), metric=st.sampled_from(METRICS), kind=st.sampled_from(KINDS), n=st.integers(0, 400),
+       dim=st.integers(1, 200), k=st.integers(1, 30), seed=st.integers(0, 2**32 - 1))
+def test_codes_change_no_answer_whatever_the_data(data: st.DataObject, metric: Metric, kind: str, n: int, dim: int, k: int,
+                                                  seed: int) -> None:
+    vectors, other = awkward(n, dim, kind, seed), data.draw(st.sampled_from(KINDS))
+    mask = np.random.default_rng(seed).random(n) < data.draw(st.floats(0, 1))
+    sieved_and_not(vectors, awkward(2, dim, other, seed + 1), k, metric, rows=np.flatnonzero(mask))
+    sieved_and_not(vectors, awkward(2, dim, kind, seed + 1), k, metric, mask=mask)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_an_index_with_codes_answers_like_one_without(tmp_path: Path, metric: Metric) -> None:
+    with_codes, without = Flat(80, metric), Flat(80, metric, quantization=None)
+    for step in range(6):
+        removed = np.arange(step * 50, step * 50 + 90)
+        for index in (with_codes, without):
+            index.add(random(250 + step, 80, step))
+            index.remove(removed)
+        if step == 3:
+            for index, name in ((with_codes, "a"), (without, "b")):
+                index.save(tmp_path / name)
+            with_codes, without = Flat.load(tmp_path / "a"), Flat.load(tmp_path / "b")
+        ever = with_codes.stats()["rows_ever"]
+        for allow in (None, np.arange(0, ever, 2), np.arange(ever)[::-3].copy(), np.arange(ever) % 3 == 0):
+            for count in (1, 3, 9):
+                found, expected = (index.search(random(count, 80, 99 + step), 7, allow=allow) for index in (with_codes, without))
+                np.testing.assert_array_equal(found[0], expected[0])
+                np.testing.assert_array_equal(found[1], expected[1])
+    assert with_codes.stats()["coded"]
+    assert not without.stats()["coded"]
+    assert (with_codes.quantization, without.quantization) == ("int8", None)
+
+
+def test_narrow_vectors_get_no_codes() -> None:
+    assert not filled(200, 63).stats()["coded"]
+    assert filled(200, 64).stats()["coded"]
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"codes": np.empty((5, 64), np.uint8)}, r"codes: must have the shape \(4, 64\)"),
+    ({"codes": np.empty((4, 64), np.int8)}, "codes: must have dtype uint8"),
+    ({"facts": np.empty((4, 3), F32)}, r"facts: must have the shape \(4, 4\)"),
+    ({"queries": np.ones((1, 8), F32)}, "queries: must have as many columns as vectors"),
+    ({"queries": np.full((1, 9), np.nan, F32)}, "queries: row 0 contains NaN or infinity"),
+    ({"rows": np.array([2, 1])}, "rows: must be strictly ascending"),
+    ({"rows": np.array([4])}, "rows: 4 is out of range"),
+    ({"mask": np.ones(3, bool)}, "mask: must have one entry for each vector"),
+    ({"k": 0}, "k: must be from 1"),
+    ({"threads": -1}, "threads: must be 0"),
+])
+def test_the_kernel_refuses(change: dict[str, Any], message: str) -> None:
+    given = {"vectors": random(4, 9), "codes": np.empty((4, 64), np.uint8), "facts": np.empty((4, 4), F32),
+             "queries": random(1, 9), "k": 2, "metric": "dot"}
+    with pytest.raises(ValueError, match=message):
+        _kernel.sieved_search(**(given | change))

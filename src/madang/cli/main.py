@@ -12,6 +12,7 @@ from madang import __version__
 from madang.base.errors import InvalidInput, MadangError
 from madang.cli.ask import ask, search
 from madang.cli.collections import collection
+from madang.cli.index import index
 from madang.cli.ingest import ingest
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -32,7 +33,7 @@ def cli() -> None:
     """
 
 
-for command in (ingest, ask, search, collection):
+for command in (ingest, ask, search, collection, index):
     cli.add_command(command)
 
 

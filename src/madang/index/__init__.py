@@ -3,8 +3,9 @@
 from madang.index.audit import Audit, Bucket
 from madang.index.flat import Flat
 from madang.index.hnsw import HNSW
+from madang.index.ivf import IVF
 from madang.index.lexical import Lexical
 from madang.index.nsw import NSW
 from madang.index.protocol import Index, Metric
 
-__all__ = ["HNSW", "NSW", "Audit", "Bucket", "Flat", "Index", "Lexical", "Metric"]
+__all__ = ["HNSW", "IVF", "NSW", "Audit", "Bucket", "Flat", "Index", "Lexical", "Metric"]

@@ -21,8 +21,7 @@ _WIDEST = 1 << 14
 class Tunable(Protocol):
     """What is calibrated: a search whose breadth is one number."""
 
-    @property
-    def rows_ever(self) -> int: ...
+    changes: int
 
     def __len__(self) -> int: ...
 
@@ -83,7 +82,7 @@ class Calibration:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._recent: list[NDArray[np.float32]] = []
-        # By target and k: the breadth; size and rows ever when it was measured; whether real queries were.
+        # By target and k: the breadth; size and changes so far when it was measured; whether real queries were.
         self._found: dict[tuple[float, int], tuple[int, int, int, bool]] = {}
 
     def breadth(self, index: Tunable, target: float, k: int, queries: Vectors) -> int:
@@ -96,7 +95,7 @@ class Calibration:
             real = len(self._recent) >= _ENOUGH
             sample = np.stack(self._recent) if real else stand_ins(index, _KEPT)
             found = self._measure(index, target, k, sample)
-            self._found[(target, k)] = (found, len(index), index.rows_ever, real)
+            self._found[(target, k)] = (found, len(index), index.changes, real)
             return found
 
     def _measure(self, index: Tunable, target: float, k: int, sample: Vectors) -> int:
@@ -111,10 +110,8 @@ class Calibration:
         return smallest(measure, k, target, min(_WIDEST, max(k, len(index))))
 
     def _outdated(self, known: tuple[int, int, int, bool], index: Tunable) -> bool:
-        _, size, rows_ever, real = known
-        added = index.rows_ever - rows_ever
-        removed = max(0, size + added - len(index))
-        return added + removed > _DRIFT * max(1, size) or (not real and len(self._recent) >= _ENOUGH)
+        _, size, changes, real = known
+        return index.changes - changes > _DRIFT * max(1, size) or (not real and len(self._recent) >= _ENOUGH)
 
     def _remember(self, queries: Vectors) -> None:
         for query in queries[:_KEPT]:

@@ -90,7 +90,8 @@ def read(path: str | Path, kind: str, version: int, mapped: bool = True) -> tupl
     header, first = _header(path, content, kind, version)
     arrays = {}
     expected = first
-    for entry in header["arrays"]:
+    before = _START.size + int(_START.unpack(content[:_START.size].tobytes())[2])   # where the header ends
+    for entry in _table(path, header):
         start = first + entry["at"]
         end = start + entry["size"] * np.dtype(entry["dtype"]).itemsize
         expected = max(expected, first + -(-(end - first) // _PAGE) * _PAGE)
@@ -99,7 +100,12 @@ def read(path: str | Path, kind: str, version: int, mapped: bool = True) -> tupl
         part = content[start:end]
         if _checksums(part) != entry["checksums"]:
             raise _corrupt(path, f"is damaged: the checksum of its {entry['name']} does not match")
+        if start < before or content[before:start].any():
+            raise _corrupt(path, f"is damaged: there is something before its {entry['name']}")
         arrays[entry["name"]] = part.view(np.dtype(entry["dtype"]))
+        before = end
+    if content[before:expected].any():
+        raise _corrupt(path, "is damaged: there is something behind its end")
     if expected != size:
         how = "truncated" if size < expected else "too long"
         raise _corrupt(path, f"is {how}: it should have {expected} bytes and has {size}")
@@ -113,10 +119,10 @@ def kind_of(path: str | Path) -> str | None:
             start = file.read(_START.size)
             if len(start) < _START.size or not start.startswith(_MAGIC):
                 return None
-            header = file.read(_START.unpack(start)[2])
-        kind = json.loads(header)["kind"]
-    except (OSError, ValueError, KeyError):
+            header = json.loads(file.read(_START.unpack(start)[2]))
+    except (OSError, ValueError):
         return None
+    kind = header.get("kind") if isinstance(header, dict) else None
     return kind if isinstance(kind, str) else None
 
 
@@ -133,12 +139,36 @@ def _header(path: Path, content: NDArray[np.uint8], kind: str, version: int) -> 
         raise _corrupt(path, "is truncated within its header")
     if xxhash.xxh3_64_intdigest(text) != checksum:
         raise _corrupt(path, "has a damaged header: its checksum does not match")
-    header: dict[str, Any] = json.loads(text)
-    if header["kind"] != kind:
-        raise _corrupt(path, f"holds a {header['kind']} index, not a {kind} one")
-    if header["version"] != version:
-        raise _corrupt(path, f"has version {header['version']}; this Madang reads version {version}")
+    try:
+        header = json.loads(text)
+    except ValueError:
+        raise _corrupt(path, "has a header that is not JSON") from None
+    if not isinstance(header, dict) or not isinstance(header.get("settings"), dict):
+        raise _corrupt(path, "has a header without settings")
+    if header.get("kind") != kind:
+        raise _corrupt(path, f"holds a {header.get('kind')} index, not a {kind} one")
+    if header.get("version") != version:
+        raise _corrupt(path, f"has version {header.get('version')}; this Madang reads version {version}")
     return header, _first(length)
+
+
+def _table(path: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
+    """The arrays that a header describes, if it describes them sensibly."""
+    table = header.get("arrays")
+    if not isinstance(table, list):
+        raise _corrupt(path, "has a header without a table of arrays")
+    for entry in table:
+        good = isinstance(entry, dict) and isinstance(entry.get("name"), str)
+        good = good and isinstance(entry.get("checksums"), list)
+        for field in ("size", "at"):
+            good = good and type(entry.get(field)) is int and 0 <= entry[field] < 2**62
+        try:
+            good = good and np.dtype(entry["dtype"]).kind in "biuf" and np.dtype(entry["dtype"]).itemsize <= 8
+        except TypeError:
+            good = False
+        if not good:
+            raise _corrupt(path, "has a table of arrays that makes no sense")
+    return table
 
 
 def _first(header_length: int) -> int:

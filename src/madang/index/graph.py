@@ -57,6 +57,7 @@ class SmallWorld:
         self._graph: _kernel.Graph | None = None
         self._starting = threading.Lock()
         self._calibration = Calibration()
+        self.changes = 0                    # vectors added, removed, and twice those updated, since it was made
 
     def __repr__(self) -> str:
         return (f"{type(self).__name__}(dim={self._dim or None}, metric={self._metric!r}, m={self.m}, "
@@ -101,6 +102,8 @@ class SmallWorld:
             except ValueError as error:
                 raise InvalidInput(str(error)) from None
             self._graph, self._dim = graph, vectors.shape[1]
+            self._code = graph.code
+            self.changes += len(rows)
         return rows
 
     def remove(self, rows: Rows, threads: int = 0) -> int:
@@ -111,7 +114,9 @@ class SmallWorld:
         threads = check_count(threads, "threads", 0, "0 for all cores")
         numbers = np.unique(as_rows(rows, "rows"))
         with self._starting:
-            return 0 if self._graph is None else self._graph.remove(numbers, threads=threads)
+            gone = 0 if self._graph is None else self._graph.remove(numbers, threads=threads)
+            self.changes += gone
+        return gone
 
     def update(self, rows: Rows, vectors: Vectors, threads: int = 0) -> None:
         """Give live rows (n,) new vectors (n, dim); all of them or none. Raises InvalidInput."""
@@ -130,6 +135,7 @@ class SmallWorld:
                 return
             try:
                 self._graph.add(vectors, numbers, threads=threads)
+                self.changes += 2 * len(numbers)
             except ValueError as error:
                 raise InvalidInput(str(error)) from None
 
@@ -190,13 +196,16 @@ class SmallWorld:
             return _nothing(queries, k, self._metric)
         numbers, mask = (None, None) if allow is None else as_allow(allow, graph.rows_ever)
         try:
-            return graph.search(queries, k, ef, self.rerank(k), numbers, mask, threads, plan or "")
+            return graph.search(queries, k, ef, self.rerank(k, ef), numbers, mask, threads, plan or "")
         except ValueError as error:
             raise InvalidInput(str(error)) from None
 
-    def rerank(self, k: int) -> int:
-        """How many candidates get exact scores: codes may put near neighbours in the wrong order."""
-        return {"int4": k + 8 + k // 4, "int8": k + 6 + k // 4}.get(self._code or "", k)
+    def rerank(self, k: int, ef: int) -> int:
+        """How many candidates get exact scores: codes may put near neighbours in the wrong order.
+
+        It grows with the breadth of the search, so that a broad enough one finds everything whatever the codes are.
+        """
+        return max({"int4": k + 8 + k // 4, "int8": k + 6 + k // 4}.get(self._code or "", k), ef // 4)
 
     def audit(self, queries: Vectors | None = None, k: int = 10, *, ef_search: int | None = None,
               selectivities: tuple[float, ...] = (1.0, 0.5, 0.1, 0.01, 0.001), samples: int = 200) -> Audit:
@@ -260,19 +269,20 @@ class SmallWorld:
         Raises NotFound, and Corrupt for a file that is truncated, changed, or of another kind or version.
         """
         settings, arrays = container.read(path, cls.kind, _VERSION, mapped=mmap)
-        index = cls(settings["dim"] or None, settings["metric"], m=settings["m"],
-                    ef_construction=settings["ef_construction"], ef_search=settings["ef_search"],
-                    seed=settings["seed"], quantization=settings["quantization"],
-                    target_recall=settings["target_recall"])
-        index._code = settings["code"]
-        if arrays:
-            graph = index._new_graph(index._dim)
-            try:
+        try:
+            index = cls(settings["dim"] or None, settings["metric"], m=settings["m"],
+                        ef_construction=settings["ef_construction"], ef_search=settings["ef_search"],
+                        seed=settings["seed"], quantization=settings["quantization"],
+                        target_recall=settings["target_recall"])
+            index._code = settings["code"]
+            if arrays:
+                graph = index._new_graph(index._dim, settings["code"])
                 graph.restore({**settings, **arrays})
-            except ValueError as error:
-                raise Corrupt(f"index file {path} is inconsistent: {error}",
-                              remedy="Restore it from a copy, or build the index again.") from None
-            index._graph = graph
+                index._graph = graph
+        except (ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
+            what = error if isinstance(error, ValueError) else repr(error)
+            raise Corrupt(f"index file {path} is inconsistent: {what}",
+                          remedy="Restore it from a copy, or build the index again.") from None
         return index
 
     # Plumbing
@@ -280,13 +290,14 @@ class SmallWorld:
     def _graph_for(self, vectors: Vectors) -> _kernel.Graph:
         if self._graph is not None:
             return self._graph
-        if self._code is None:
-            self._code = choose_code(vectors, self._metric) if len(vectors) >= _FEWEST else "int8"
-        return self._new_graph(vectors.shape[1])
+        code = self._code
+        if code is None:
+            code = choose_code(vectors, self._metric) if len(vectors) >= _FEWEST else "int8"
+        return self._new_graph(vectors.shape[1], code)
 
-    def _new_graph(self, dim: int) -> _kernel.Graph:
+    def _new_graph(self, dim: int, code: str) -> _kernel.Graph:
         try:
-            return _kernel.Graph(dim, self._metric, self._code or "int8", self.m, self.ef_construction, self.seed,
+            return _kernel.Graph(dim, self._metric, code, self.m, self.ef_construction, self.seed,
                                  self._layered, self._alpha)
         except ValueError as error:
             raise InvalidInput(str(error)) from None

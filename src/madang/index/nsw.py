@@ -13,7 +13,7 @@ from madang.index.graph import SmallWorld
 
 
 class NSW(SmallWorld):
-    """A single layer of links to the nearest neighbours. For study: HNSW is better at everything.
+    """A single layer of links to the nearest neighbours. For study: HNSW needs fewer comparisons on most data.
 
     The parameters are those of `HNSW`.
     """

@@ -7,16 +7,17 @@ from typing import Any, TypeAlias
 
 from madang.base.errors import InvalidInput
 from madang.index.flat import Flat
-from madang.index.graph import SmallWorld
 from madang.index.hnsw import HNSW
+from madang.index.ivf import IVF
 from madang.index.nsw import NSW
 from madang.index.protocol import Metric
 
-AnyIndex: TypeAlias = Flat | HNSW | NSW
+AnyIndex: TypeAlias = Flat | HNSW | NSW | IVF
 Spec: TypeAlias = dict[str, Any]
 
-_KINDS: dict[str, type[AnyIndex]] = {"flat": Flat, "hnsw": HNSW, "nsw": NSW}
-_PARAMETERS = ("m", "ef_construction", "ef_search", "seed", "quantization", "target_recall")
+_KINDS: dict[str, type[AnyIndex]] = {"flat": Flat, "hnsw": HNSW, "nsw": NSW, "ivf": IVF}
+_GRAPH = ("m", "ef_construction", "ef_search", "seed", "quantization", "target_recall")
+_PARAMETERS = {"flat": (), "hnsw": _GRAPH, "nsw": _GRAPH, "ivf": ("nlist", "nprobe", "seed", "quantization")}
 
 
 def spec_of(index: Any, dim: int, metric: str) -> Spec:
@@ -30,8 +31,7 @@ def spec_of(index: Any, dim: int, metric: str) -> Spec:
             index = made_by()
         if type(index) is made_by:
             _check_empty(index, dim, metric)
-            parameters = {name: getattr(index, name) for name in _PARAMETERS} if isinstance(index, SmallWorld) else {}
-            return {"kind": kind, **parameters}
+            return {"kind": kind, **{name: getattr(index, name) for name in _PARAMETERS[kind]}}
     raise InvalidInput(f"index {index!r} is unknown.",
                        remedy=f"Known: {', '.join(kind.__name__ + '()' for kind in _KINDS.values())}.")
 

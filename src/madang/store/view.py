@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madang.base.records import Metadata, Vector
-from madang.index import Lexical, Metric
+from madang.index import IVF, Lexical, Metric
 from madang.index.graph import SmallWorld
 from madang.index.specs import AnyIndex, Spec, index_of
 from madang.store import filters
@@ -135,7 +135,7 @@ class View:
             slots, scores, plan = self._nearest_by_links(self.dense, query[None, :], k, allow, target_recall)
         else:
             slots, scores = self.dense.search(query[None, :], k, allow=allow, threads=0)
-            plan = "exact"
+            plan = "ivf" if isinstance(self.dense, IVF) else "exact"
         real = slots[0] >= 0
         return slots[0][real], scores[0][real], plan
 
