@@ -82,9 +82,10 @@ class Contender:
 
 
 class Madang(Contender):
-    """Our HNSW over int8 codes, re-ranked."""
+    """Our HNSW as it is by default: it chooses codes of 4 or 8 bits by the data."""
 
     name, module, install, ours = "madang", "madang", "HNSW is not in this version of madang.index", True
+    options: ClassVar[dict[str, Any]] = {}
 
     def missing(self) -> str | None:
         import madang.index
@@ -95,7 +96,7 @@ class Madang(Contender):
         from madang.index import HNSW
 
         self.threads = threads
-        self.index = HNSW(base.shape[1], metric, m=16, ef_construction=200, seed=0, quantization="int8")
+        self.index = HNSW(base.shape[1], metric, m=16, ef_construction=200, seed=0, **self.options)
         self.index.add(base, threads=threads)
 
     def set(self, setting: Setting) -> None:
@@ -111,6 +112,13 @@ class Madang(Contender):
     def size_bytes(self) -> int | None:
         stats = self.index.stats()
         return stats.get("search_bytes", stats.get("size_bytes"))
+
+
+class MadangInt8(Madang):
+    """With 8 bits whatever the data."""
+
+    name = "madang-int8"
+    options: ClassVar[dict[str, Any]] = {"quantization": "int8"}
 
 
 class MadangIVF(Madang):
@@ -440,5 +448,5 @@ class NGTONNG(NGT):
 
 
 CONTENDERS: tuple[type[Contender], ...] = (
-    Madang, MadangIVF, Hnswlib, FaissHNSW, FaissHNSW32, FaissHNSWSQ8, FaissIVF, FaissFastScan, Usearch, UsearchF16,
+    Madang, MadangInt8, MadangIVF, Hnswlib, FaissHNSW, FaissHNSW32, FaissHNSWSQ8, FaissIVF, FaissFastScan, Usearch, UsearchF16,
     UsearchI8, ScaNN, SVS, SVSLVQ, SVSLVQ8, NGT, NGTONNG)

@@ -14,6 +14,7 @@ constexpr std::int64_t line_bytes = 64;
 
 typedef float Four __attribute__((vector_size(16)));
 typedef std::int32_t FourInts __attribute__((vector_size(16)));
+typedef std::uint32_t FourUnsigned __attribute__((vector_size(16)));
 
 inline std::int64_t lines(std::int64_t bytes) { return (bytes + line_bytes - 1) / line_bytes; }
 
@@ -167,12 +168,13 @@ public:
             if constexpr (code == Code::bytes) dot_codes(rows, needle, bytes_, sums);
             else dot_nibbles(rows, needle, bytes_, sums);
             const std::int32_t offset = code == Code::bytes && codes_are_signed ? 0 : needle_.offset;
-            FourInts sum;
+            FourUnsigned sum;
             __builtin_memcpy(&sum, sums, sizeof sum);
             const Four scale{table_.scale[slots[0]], table_.scale[slots[1]], table_.scale[slots[2]],
                              table_.scale[slots[3]]};
             // Both may have wrapped around, their difference fits: see the limit of dim in bind_graph.cpp.
-            const Four score = __builtin_convertvector(sum - offset, Four) * (scale * needle_.scale);
+            const auto difference = reinterpret_cast<FourInts>(sum - static_cast<std::uint32_t>(offset));
+            const Four score = __builtin_convertvector(difference, Four) * (scale * needle_.scale);
             __builtin_memcpy(scores, &score, sizeof score);
         } else {
             const float* rows[4];

@@ -64,7 +64,10 @@ inline void multiply(const Sieve& sieve, const Block& block, const float* const*
         dot_codes(rows, needle, bytes, sums);
         for (std::int64_t i = 0; i < 4; ++i) {
             const std::int64_t place = j + i < block.size ? j + i : block.size - 1;
-            products[j + i] = static_cast<float>(sums[i] - offset) * (facts[place][0] * sieve.needle.scale);
+            // Both may have wrapped around, their difference fits.
+            const auto difference = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[i])
+                                                              - static_cast<std::uint32_t>(offset));
+            products[j + i] = static_cast<float>(difference) * (facts[place][0] * sieve.needle.scale);
         }
     }
 }
