@@ -9,11 +9,13 @@
 
 #include <limits>
 #include <memory>
+#include <shared_mutex>
 #include <string>
 #include <type_traits>
 #include <utility>
 
 #include "dispatch.hpp"
+#include "memory.hpp"
 #include "prepare.hpp"
 
 namespace madang::python {
@@ -87,6 +89,61 @@ nb::object numpy(std::unique_ptr<T[]> data, std::int64_t rows, std::int64_t colu
     const nb::capsule owner(raw, [](void* p) noexcept { delete[] static_cast<T*>(p); });
     const std::size_t shape[2] = {static_cast<std::size_t>(rows), static_cast<std::size_t>(columns)};
     return nb::ndarray<nb::numpy, T>(raw, 2, shape, owner).cast();
+}
+
+inline const Kernel& chosen() { return *chosen_kernel(); }
+
+inline Code code_named(const std::string& name) {
+    if (name == "float32") return Code::floats;
+    if (name == "int8") return Code::bytes;
+    if (name == "int4") return Code::nibbles;
+    refuse("code: '" + name + "' is unknown; choose float32, int8 or int4.");
+}
+
+// Vectors or queries as an index compares them.
+inline std::unique_ptr<float[]> prepared(const Array& from, std::int64_t dim, Metric metric, const char* name,
+                                  std::int64_t threads) {
+    const std::int64_t n = length(from, 0);
+    if (length(from, 1) != dim)
+        refuse(std::string(name) + ": must have " + std::to_string(dim) + " columns, got "
+               + std::to_string(length(from, 1)) + ".");
+    std::unique_ptr<float[]> made(new float[static_cast<std::size_t>(n * dim)]);
+    Prepared result{};
+    {
+        const nb::gil_scoped_release released;
+        result = prepare(static_cast<const float*>(from.data()), n, dim, metric, made.get(), threads);
+    }
+    check_prepared(result, name);
+    return made;
+}
+
+// The first `size` values of a buffer as an array that owns it.
+template <class T>
+nb::object shared(const Buffer<T>& buffer, std::int64_t size) {
+    auto* kept = new Buffer<T>(buffer);
+    const nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<Buffer<T>*>(p); });
+    const std::size_t shape[1] = {static_cast<std::size_t>(size)};
+    return nb::ndarray<nb::numpy, T>(kept->get(), 1, shape, owner).cast();
+}
+
+// The buffer of an array of `size` values, which stays alive with it; changes go to the array.
+template <class T>
+Buffer<T> borrowed(const nb::dict& from, const char* name, std::int64_t size) {
+    using Kind = nb::ndarray<>;
+    if (!from.contains(name)) refuse(std::string(name) + ": is missing.");
+    const Kind found = array<T, Kind>(from[name], name, "that of parts()", 1);
+    if (static_cast<std::int64_t>(found.size()) != size)
+        refuse(std::string(name) + ": must have " + std::to_string(size) + " values, got "
+               + std::to_string(found.size()) + ".");
+    if (size == 0) return {};
+    auto kept = std::make_shared<Kind>(found);
+    return Buffer<T>(static_cast<T*>(found.data()), size, kept);
+}
+
+// A lock waited for without the GIL: whoever holds the gate may need the GIL to let go of an array.
+inline std::shared_lock<std::shared_mutex> reading(std::shared_mutex& gate) {
+    const nb::gil_scoped_release released;
+    return std::shared_lock<std::shared_mutex>(gate);
 }
 
 // The part of the module that deals with graphs: bind_graph.cpp.

@@ -9,31 +9,6 @@ namespace madang::python {
 
 namespace {
 
-const Kernel& chosen() { return *chosen_kernel(); }
-
-Code code_named(const std::string& name) {
-    if (name == "float32") return Code::floats;
-    if (name == "int8") return Code::bytes;
-    if (name == "int4") return Code::nibbles;
-    refuse("code: '" + name + "' is unknown; choose float32, int8 or int4.");
-}
-
-std::unique_ptr<float[]> prepared(const Array& from, std::int64_t dim, Metric metric, const char* name,
-                                  std::int64_t threads) {
-    const std::int64_t n = length(from, 0);
-    if (length(from, 1) != dim)
-        refuse(std::string(name) + ": must have " + std::to_string(dim) + " columns, got "
-               + std::to_string(length(from, 1)) + ".");
-    std::unique_ptr<float[]> made(new float[static_cast<std::size_t>(n * dim)]);
-    Prepared result{};
-    {
-        const nb::gil_scoped_release released;
-        result = prepare(static_cast<const float*>(from.data()), n, dim, metric, made.get(), threads);
-    }
-    check_prepared(result, name);
-    return made;
-}
-
 struct Numbers {
     Array kept;
     const std::int64_t* data() const { return static_cast<const std::int64_t*>(kept.data()); }
@@ -122,41 +97,18 @@ nb::tuple search(Cells& cells, nb::handle queries, std::int64_t k, std::int64_t 
     return nb::make_tuple(numpy(std::move(out_rows), n, k), numpy(std::move(out_scores), n, k), compared);
 }
 
-// A buffer as an array that owns it.
-template <class T>
-nb::object shared(const Buffer<T>& buffer, std::int64_t size) {
-    auto* kept = new Buffer<T>(buffer);
-    const nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<Buffer<T>*>(p); });
-    const std::size_t shape[1] = {static_cast<std::size_t>(size)};
-    return nb::ndarray<nb::numpy, T>(kept->get(), 1, shape, owner).cast();
-}
-
 nb::dict parts(Cells& cells) {
     {
         const nb::gil_scoped_release released;
         cells.settle();
     }
-    const std::shared_lock lock(cells.gate());
+    const auto lock = reading(cells.gate());
     ShelfParts made(cells.shelf());
     nb::dict out;
     made.each([&](const char* name, auto& buffer, std::int64_t size) { out[name] = shared(buffer, size); });
     out["count"] = made.count;
     out["reach"] = made.reach;
     return out;
-}
-
-// The buffer of an array of `size` values, which stays alive with it; changes go to the array.
-template <class T>
-Buffer<T> borrowed(const nb::dict& from, const char* name, std::int64_t size) {
-    using Kind = nb::ndarray<>;
-    if (!from.contains(name)) refuse(std::string(name) + ": is missing.");
-    const Kind found = array<T, Kind>(from[name], name, "that of parts()", 1);
-    if (static_cast<std::int64_t>(found.size()) != size)
-        refuse(std::string(name) + ": must have " + std::to_string(size) + " values, got "
-               + std::to_string(found.size()) + ".");
-    if (size == 0) return {};
-    auto kept = std::make_shared<Kind>(found);
-    return Buffer<T>(static_cast<T*>(found.data()), size, kept);
 }
 
 void restore(Cells& cells, const nb::dict& from) {
@@ -175,7 +127,7 @@ void restore(Cells& cells, const nb::dict& from) {
 }
 
 nb::dict sizes(Cells& cells) {
-    const std::shared_lock lock(cells.gate());
+    const auto lock = reading(cells.gate());
     const Shelf& shelf = cells.shelf();
     nb::dict out;
     out["size"] = shelf.live();
@@ -193,14 +145,14 @@ nb::dict sizes(Cells& cells) {
 nb::object live(Cells& cells, nb::handle rows) {
     const Numbers given = numbers(rows, "rows");
     std::unique_ptr<bool[]> found(new bool[static_cast<std::size_t>(given.size())]);
-    const std::shared_lock lock(cells.gate());
+    const auto lock = reading(cells.gate());
     for (std::int64_t i = 0; i < given.size(); ++i)
         found[static_cast<std::size_t>(i)] = cells.shelf().ledger().find(given.data()[i]) != nowhere;
     return numpy(std::move(found), given.size(), 1);
 }
 
 nb::object live_rows(Cells& cells) {
-    const std::shared_lock lock(cells.gate());
+    const auto lock = reading(cells.gate());
     const std::vector<Slot> order = cells.shelf().order();
     std::unique_ptr<std::int64_t[]> found(new std::int64_t[order.size()]);
     for (std::size_t i = 0; i < order.size(); ++i) found[i] = cells.shelf().row_of(order[i]);
@@ -212,7 +164,7 @@ nb::object vectors(Cells& cells, nb::handle rows) {
     const Numbers given = numbers(rows, "rows");
     const std::int64_t n = given.size(), dim = cells.dim;
     std::unique_ptr<float[]> found(new float[static_cast<std::size_t>(n * dim)]);
-    const std::shared_lock lock(cells.gate());
+    const auto lock = reading(cells.gate());
     for (std::int64_t i = 0; i < n; ++i) {
         const Slot slot = cells.shelf().ledger().find(given.data()[i]);
         if (slot == nowhere) refuse("rows: " + std::to_string(given.data()[i]) + " is not in the index.");

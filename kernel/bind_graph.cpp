@@ -9,15 +9,6 @@ namespace madang::python {
 
 namespace {
 
-const Kernel& chosen() { return *chosen_kernel(); }
-
-Code code_named(const std::string& name) {
-    if (name == "float32") return Code::floats;
-    if (name == "int8") return Code::bytes;
-    if (name == "int4") return Code::nibbles;
-    refuse("code: '" + name + "' is unknown; choose float32, int8 or int4.");
-}
-
 Plan plan_named(const std::string& name) {
     if (name.empty()) return Plan::choose;
     if (name == "graph") return Plan::graph;
@@ -37,28 +28,13 @@ Shape shape_of(std::int64_t dim, const std::string& metric, const std::string& c
     return {dim, metric_named(metric), code_named(code), m, ef_construction, seed, layered, static_cast<float>(alpha)};
 }
 
-// Vectors or queries as the graph compares them.
-std::unique_ptr<float[]> prepared(const Graph& graph, const Array& from, const char* name, std::int64_t threads) {
-    const std::int64_t n = length(from, 0), dim = graph.world().shape.dim;
-    if (length(from, 1) != dim)
-        refuse(std::string(name) + ": must have " + std::to_string(dim) + " columns, got "
-               + std::to_string(length(from, 1)) + ".");
-    std::unique_ptr<float[]> made(new float[static_cast<std::size_t>(n * dim)]);
-    Prepared result{};
-    {
-        const nb::gil_scoped_release released;
-        result = prepare(static_cast<const float*>(from.data()), n, dim, graph.world().shape.metric, made.get(), threads);
-    }
-    check_prepared(result, name);
-    return made;
-}
-
 nb::object add(Graph& graph, nb::handle vectors, nb::handle rows, std::int64_t threads) {
     check_threads(threads);
     const Array from = floats(vectors, "vectors");
     const std::int64_t n = length(from, 0);
     if (graph.world().used + n > (std::int64_t{1} << 31) - 2) refuse("vectors: a graph holds at most 2147483646.");
-    const std::unique_ptr<float[]> made = prepared(graph, from, "vectors", threads);
+    const std::unique_ptr<float[]> made =
+        prepared(from, graph.world().shape.dim, graph.world().shape.metric, "vectors", threads);
     std::unique_ptr<std::int64_t[]> numbers(new std::int64_t[static_cast<std::size_t>(n)]);
     const bool replacing = !rows.is_none();
     if (replacing) {
@@ -87,7 +63,8 @@ nb::tuple search(Graph& graph, nb::handle queries, std::int64_t k, std::int64_t 
     if (ef < 1 || ef > most) refuse("ef: must be from 1 to " + std::to_string(most) + ", got " + std::to_string(ef) + ".");
     check_threads(threads);
     const Array from = floats(queries, "queries");
-    const std::unique_ptr<float[]> made = prepared(graph, from, "queries", threads);
+    const std::unique_ptr<float[]> made =
+        prepared(from, graph.world().shape.dim, graph.world().shape.metric, "queries", threads);
     Wanted wanted{made.get(), length(from, 0), k, ef, std::max(rerank, k), nullptr, 0, nullptr, 0, plan_named(plan)};
     Array allowed, marked;
     if (!rows.is_none()) {
@@ -116,15 +93,6 @@ nb::tuple search(Graph& graph, nb::handle queries, std::int64_t k, std::int64_t 
                           found.evaluations, found.scanned);
 }
 
-// A buffer as an array that owns it.
-template <class T>
-nb::object shared(const Buffer<T>& buffer) {
-    auto* kept = new Buffer<T>(buffer);
-    const nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<Buffer<T>*>(p); });
-    const std::size_t shape[1] = {static_cast<std::size_t>(buffer.size())};
-    return nb::ndarray<nb::numpy, T>(kept->get(), 1, shape, owner).cast();
-}
-
 nb::dict parts(Graph& graph, std::int64_t threads) {
     Parts made;
     {
@@ -134,15 +102,15 @@ nb::dict parts(Graph& graph, std::int64_t threads) {
         made = take_apart(graph);
     }
     nb::dict out;
-    out["records"] = shared(made.records);
-    out["scale"] = shared(made.scale);
-    out["bias"] = shared(made.bias);
-    out["vectors"] = shared(made.vectors);
-    out["centre"] = shared(made.centre);
-    out["levels"] = shared(made.levels);
-    out["upper"] = shared(made.upper);
-    out["parents"] = shared(made.parents);
-    out["rows"] = shared(made.rows);
+    out["records"] = shared(made.records, made.records.size());
+    out["scale"] = shared(made.scale, made.scale.size());
+    out["bias"] = shared(made.bias, made.bias.size());
+    out["vectors"] = shared(made.vectors, made.vectors.size());
+    out["centre"] = shared(made.centre, made.centre.size());
+    out["levels"] = shared(made.levels, made.levels.size());
+    out["upper"] = shared(made.upper, made.upper.size());
+    out["parents"] = shared(made.parents, made.parents.size());
+    out["rows"] = shared(made.rows, made.rows.size());
     out["entry"] = made.entry;
     out["root"] = made.root;
     out["top"] = made.top;
@@ -150,18 +118,6 @@ nb::dict parts(Graph& graph, std::int64_t threads) {
     out["centred_on"] = made.centred_on;
     out["count"] = made.count;
     return out;
-}
-
-// The buffer of an array of `size` values, which stays alive with it; changes go to the array.
-template <class T>
-Buffer<T> borrowed(const nb::dict& from, const char* name, std::int64_t size) {
-    using Kind = nb::ndarray<>;
-    const Kind found = array<T, Kind>(from[name], name, "that of parts()", 1);
-    if (static_cast<std::int64_t>(found.size()) != size)
-        refuse(std::string(name) + ": must have " + std::to_string(size) + " values, got " + std::to_string(found.size()) + ".");
-    if (size == 0) return {};
-    auto kept = std::make_shared<Kind>(found);
-    return Buffer<T>(static_cast<T*>(found.data()), size, kept);
 }
 
 void restore(Graph& graph, const nb::dict& from) {
@@ -192,7 +148,7 @@ void restore(Graph& graph, const nb::dict& from) {
 
 // What it takes in memory, in bytes; `search` without the exact vectors, which may lie in a mapped file.
 nb::dict sizes(Graph& graph) {
-    const std::shared_lock lock(graph.gate());
+    const auto lock = reading(graph.gate());
     const World& world = graph.world();
     const std::int64_t n = world.used, upper = world.upper_used * world.links.upper_width * 4;
     const std::int64_t bias = world.shape.metric == Metric::euclidean ? 4 : 0;  // else needed to build only
@@ -217,14 +173,14 @@ nb::object live(Graph& graph, nb::handle rows) {
     const Array given = array<std::int64_t, Array>(rows, "rows", "int64", 1);
     const std::int64_t n = length(given, 0);
     std::unique_ptr<bool[]> found(new bool[static_cast<std::size_t>(n)]);
-    const std::shared_lock lock(graph.gate());
+    const auto lock = reading(graph.gate());
     const auto* numbers = static_cast<const std::int64_t*>(given.data());
     for (std::int64_t i = 0; i < n; ++i) found[static_cast<std::size_t>(i)] = graph.row_map().slot_of(numbers[i], graph.world()) != no_slot;
     return numpy(std::move(found), n, 1);
 }
 
 nb::object live_rows(Graph& graph) {
-    const std::shared_lock lock(graph.gate());
+    const auto lock = reading(graph.gate());
     const World& world = graph.world();
     std::unique_ptr<std::int64_t[]> found(new std::int64_t[static_cast<std::size_t>(world.live_count)]);
     std::int64_t n = 0;
@@ -239,7 +195,7 @@ nb::object vectors(Graph& graph, nb::handle rows) {
     const Array given = array<std::int64_t, Array>(rows, "rows", "int64", 1);
     const std::int64_t n = length(given, 0), dim = graph.world().shape.dim;
     std::unique_ptr<float[]> found(new float[static_cast<std::size_t>(n * dim)]);
-    const std::shared_lock lock(graph.gate());
+    const auto lock = reading(graph.gate());
     const World& world = graph.world();
     const auto* numbers = static_cast<const std::int64_t*>(given.data());
     for (std::int64_t i = 0; i < n; ++i) {
@@ -255,7 +211,7 @@ nb::object vectors(Graph& graph, nb::handle rows) {
 double gather_ns(Graph& graph, nb::handle rows) {
     const Array given = array<std::int64_t, Array>(rows, "rows", "int64", 1);
     const std::int64_t n = length(given, 0);
-    const std::shared_lock lock(graph.gate());
+    const auto lock = reading(graph.gate());
     const World& world = graph.world();
     std::vector<Slot> slots;
     for (std::int64_t i = 0; i < n; ++i) {
@@ -272,7 +228,7 @@ double gather_ns(Graph& graph, nb::handle rows) {
 
 // The links of a row on a level, as rows; for looking at a graph.
 std::vector<std::int64_t> neighbours(Graph& graph, std::int64_t row, int level) {
-    const std::shared_lock lock(graph.gate());
+    const auto lock = reading(graph.gate());
     const World& world = graph.world();
     const Slot slot = graph.row_map().slot_of(row, world);
     std::vector<std::int64_t> found;

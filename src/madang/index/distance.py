@@ -72,6 +72,16 @@ def as_rows(value: Any, field: str) -> Rows:
     return np.ascontiguousarray(array, dtype=np.int64)
 
 
+def as_update(rows: Any, vectors: Any, dim: int | None) -> tuple[Rows, Vectors]:
+    """Rows, each once, and as many new vectors for them; whether the rows are live is for the index to say."""
+    numbers, new = as_rows(rows, "rows"), as_vectors(vectors, dim, "vectors")
+    if len(numbers) != len(new):
+        raise InvalidInput(f"rows and vectors must be as many, got {len(numbers)} and {len(new)}.")
+    if len(np.unique(numbers)) != len(numbers):
+        raise InvalidInput("rows contains a row twice.", remedy="Give each row one new vector.")
+    return numbers, new
+
+
 def as_allow(value: Any, rows_ever: int) -> tuple[Rows | None, Mask | None]:
     """Row numbers, strictly ascending within [0, rows_ever), or a mask with one entry per row ever added."""
     array = as_array(value, "allow")

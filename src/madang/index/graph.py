@@ -16,7 +16,7 @@ from madang.base.errors import Corrupt, InvalidInput
 from madang.index import _kernel, container
 from madang.index.audit import Audit, audit
 from madang.index.calibrate import Calibration, check_target
-from madang.index.distance import as_allow, as_rows, as_vectors, check_count, check_metric
+from madang.index.distance import as_allow, as_rows, as_update, as_vectors, check_count, check_metric
 from madang.index.flat import Flat
 from madang.index.protocol import Allow, Metric, Rows, Scores, Vectors
 
@@ -121,11 +121,7 @@ class SmallWorld:
     def update(self, rows: Rows, vectors: Vectors, threads: int = 0) -> None:
         """Give live rows (n,) new vectors (n, dim); all of them or none. Raises InvalidInput."""
         threads = check_count(threads, "threads", 0, "0 for all cores")
-        numbers, vectors = as_rows(rows, "rows"), as_vectors(vectors, self._dim or None, "vectors")
-        if len(numbers) != len(vectors):
-            raise InvalidInput(f"rows and vectors must be as many, got {len(numbers)} and {len(vectors)}.")
-        if len(np.unique(numbers)) != len(numbers):
-            raise InvalidInput("rows contains a row twice.", remedy="Give each row one new vector.")
+        numbers, vectors = as_update(rows, vectors, self._dim or None)
         with self._starting:
             live = np.zeros(len(numbers), dtype=bool) if self._graph is None else self._graph.live(numbers).reshape(-1)
             if not live.all():

@@ -22,7 +22,7 @@ import numpy as np
 
 from madang.base.errors import Corrupt, InvalidInput
 from madang.index import _kernel, container
-from madang.index.distance import as_allow, as_rows, as_vectors, check_count, check_metric
+from madang.index.distance import as_allow, as_rows, as_update, as_vectors, check_count, check_metric
 from madang.index.kmeans import kmeans, nearest
 from madang.index.protocol import Allow, Metric, Rows, Scores, Vectors
 
@@ -130,11 +130,7 @@ class IVF:
     def update(self, rows: Rows, vectors: Vectors, threads: int = 0) -> None:
         """Give live rows (n,) new vectors (n, dim); all of them or none. Raises InvalidInput."""
         threads = check_count(threads, "threads", 0, "0 for all cores")
-        numbers, vectors = as_rows(rows, "rows"), as_vectors(vectors, self._dim or None, "vectors")
-        if len(numbers) != len(vectors):
-            raise InvalidInput(f"rows and vectors must be as many, got {len(numbers)} and {len(vectors)}.")
-        if len(np.unique(numbers)) != len(numbers):
-            raise InvalidInput("rows contains a row twice.", remedy="Give each row one new vector.")
+        numbers, vectors = as_update(rows, vectors, self._dim or None)
         with self._writing:
             self._check_live(numbers)
             if self._cells is not None and len(numbers):
