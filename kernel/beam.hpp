@@ -42,6 +42,7 @@ private:
         float* scores = scratch_->scores;
         for (std::int64_t j = n; j % lanes != 0; ++j) scores[j] = -__builtin_inff();
         Pool pool = pool_;  // local, so that it may live in registers
+        pool.narrow();
         for (std::int64_t j = 0; j < n; j += lanes) {
             for (unsigned good = at_least(scores + j, pool.bar()); good != 0; good &= good - 1) {
                 const std::int64_t i = j + __builtin_ctz(good);
@@ -59,6 +60,25 @@ private:
 };
 
 inline bool may(const Allowed& allowed, Slot slot) { return (allowed.bits[slot >> 6] >> (slot & 63) & 1) != 0; }
+
+// Mark a slot as seen; whether it was not. A bit for each, so that a search's marks stay in the nearest cache.
+inline bool visit(std::uint8_t* visited, Slot slot) {
+    std::uint8_t& byte = visited[slot >> 3];
+    const unsigned bit = 1U << (slot & 7), old = byte;
+    byte = static_cast<std::uint8_t>(old | bit);
+    return (old & bit) == 0;
+}
+
+// Mark a list and write down what was new; returns how many.
+inline std::int64_t visit_all(std::uint8_t* visited, const Slot* list, std::int64_t width, Slot* fresh) {
+    std::int64_t n = 0;
+    for (std::int64_t j = 0; j < width; ++j) {
+        const Slot slot = list[j];
+        fresh[n] = slot;
+        n += visit(visited, slot) ? 1 : 0;
+    }
+    return n;
+}
 
 // The lists of one level.
 class Level {
@@ -99,15 +119,16 @@ public:
     Walk(const Links& links, int level, const Needle& needle, std::int64_t ef, Scratch& scratch)
         : level_(links, level), comparer_(links.table, needle, ef, scratch,
                                              level == 0 ? links.width * static_cast<std::int64_t>(sizeof(Slot)) : 0), pending_(scratch.pending),
-          visited_(scratch.visited), generation_(scratch.generation) {}
+          visited_(scratch.visited) {}
 
     // Compare one slot right away, unless it was.
     void enter(Slot slot) {
-        if (visited_[slot] == generation_) return;
-        visited_[slot] = generation_;
+        if (!visit(visited_, slot)) return;
         pending_[0] = slot;
         comparer_.compare(1);
     }
+
+    void stop_at(const Stop& stop, float square) { comparer_.pool().stop_at(stop, square); }
 
     // Begin on the highest level: `expand` goes down by itself. What is compared on the way stays a candidate.
     void start(const Links& links) {
@@ -120,10 +141,6 @@ public:
     // Follow up to `beam` candidates; false when there are none left.
     bool expand(int beam) {
         if (height_ > 0 && step_down()) return true;
-        // Local, since a store through a byte pointer may change any member for all the compiler knows.
-        Slot* const pending = pending_;
-        std::uint8_t* const visited = visited_;
-        const std::uint8_t generation = generation_;
         const std::int64_t width = level_.width();
         std::int64_t n = 0;
         bool any = false;
@@ -131,13 +148,7 @@ public:
             const Entry entry = comparer_.pool().next();
             if (entry == no_entry) break;
             any = true;
-            const Slot* list = level_.list(slot_of(entry));
-            for (std::int64_t j = 0; j < width; ++j) {
-                const Slot slot = list[j];
-                pending[n] = slot;
-                n += visited[slot] != generation;
-                visited[slot] = generation;
-            }
+            n += visit_all(visited_, level_.list(slot_of(entry)), width, pending_ + n);
         }
         fetch(n);
         return any;
@@ -160,7 +171,7 @@ public:
     // Go on from a slot that is not allowed itself.
     void pass(Slot slot, const Allowed& allowed) {
         count_ = 0;
-        visited_[slot] = generation_;
+        visit(visited_, slot);
         follow(slot, allowed);
         fetch(count_);
         absorb();
@@ -174,9 +185,7 @@ public:
             std::int64_t n = 0;
             for (; i < count && n < line_bytes; ++i) {
                 pending_[n] = slots[i];
-                std::uint8_t& seen = visited_[slots[i]];
-                n += seen != generation_;
-                seen = generation_;
+                n += visit(visited_, slots[i]) ? 1 : 0;
             }
             fetch(n);
             comparer_.compare(n);
@@ -220,8 +229,7 @@ private:
             else take(list[j]);
         }
         for (std::int64_t j = 0; j < width && count_ < most; ++j) {
-            if (may(allowed, list[j]) || visited_[list[j]] == generation_) continue;
-            visited_[list[j]] = generation_;
+            if (may(allowed, list[j]) || !visit(visited_, list[j])) continue;
             const Slot* further = level_.list(list[j]);
             for (std::int64_t l = 0; l < width && count_ < most; ++l)
                 if (may(allowed, further[l])) take(further[l]);
@@ -230,15 +238,13 @@ private:
 
     void take(Slot slot) {
         pending_[count_] = slot;
-        count_ += visited_[slot] != generation_;
-        visited_[slot] = generation_;
+        count_ += visit(visited_, slot) ? 1 : 0;
     }
 
     Level level_;
     Comparer<code, biased> comparer_;
     Slot* pending_;
     std::uint8_t* visited_;
-    std::uint8_t generation_;
     std::int64_t count_ = 0;
     static constexpr Slot none = 0xFFFFFFFFU;
     int height_ = 0;         // the level it is on

@@ -18,14 +18,14 @@ Plan plan_named(const std::string& name) {
 }
 
 Shape shape_of(std::int64_t dim, const std::string& metric, const std::string& code, std::int64_t m,
-               std::int64_t ef_construction, std::uint64_t seed, bool layered, double alpha) {
+               std::int64_t ef_construction, std::uint64_t seed, bool layered, double alpha, bool half) {
     // Above, the sum of products of bytes would not fit 32 bits.
     if (dim < 1 || dim > (1 << 17)) refuse("dim: must be from 1 to 131072, got " + std::to_string(dim) + ".");
     if (m < 1 || m > 512) refuse("m: must be from 1 to 512, got " + std::to_string(m) + ".");
     if (ef_construction < 1 || ef_construction > (1 << 20))
         refuse("ef_construction: must be from 1 to 1048576, got " + std::to_string(ef_construction) + ".");
     if (!(alpha >= 0 && alpha <= 4)) refuse("alpha: must be from 0 to 4.");
-    return {dim, metric_named(metric), code_named(code), m, ef_construction, seed, layered, static_cast<float>(alpha)};
+    return {dim, metric_named(metric), code_named(code), m, ef_construction, seed, layered, static_cast<float>(alpha), half};
 }
 
 nb::object add(Graph& graph, nb::handle vectors, nb::handle rows, std::int64_t threads) {
@@ -35,6 +35,11 @@ nb::object add(Graph& graph, nb::handle vectors, nb::handle rows, std::int64_t t
     if (graph.world().used + n > (std::int64_t{1} << 31) - 2) refuse("vectors: a graph holds at most 2147483646.");
     const std::unique_ptr<float[]> made =
         prepared(from, graph.world().shape.dim, graph.world().shape.metric, "vectors", threads);
+    const std::int64_t values = graph.world().shape.half ? n * graph.world().shape.dim : 0;
+    for (std::int64_t i = 0; i < values; ++i)
+        if (std::fabs(made[static_cast<std::size_t>(i)]) > largest_half)
+            refuse("vectors: row " + std::to_string(i / graph.world().shape.dim) +
+                   " has a value above 65504, which float16 does not hold; use precision=\"float32\".");
     std::unique_ptr<std::int64_t[]> numbers(new std::int64_t[static_cast<std::size_t>(n)]);
     const bool replacing = !rows.is_none();
     if (replacing) {
@@ -116,6 +121,8 @@ nb::dict parts(Graph& graph, std::int64_t threads) {
     out["top"] = made.top;
     out["rows_ever"] = made.rows_ever;
     out["centred_on"] = made.centred_on;
+    out["spread"] = made.spread;
+    out["spread_on"] = made.spread_on;
     out["count"] = made.count;
     return out;
 }
@@ -130,7 +137,7 @@ void restore(Graph& graph, const nb::dict& from) {
     given.records = borrowed<std::uint8_t>(from, "records", n * world.links.table.stride);
     given.scale = borrowed<float>(from, "scale", n);
     given.bias = borrowed<float>(from, "bias", n);
-    given.vectors = borrowed<float>(from, "vectors", world.kept_apart() ? n * world.shape.dim : 0);
+    given.vectors = borrowed<std::uint8_t>(from, "vectors", n * world.vector_bytes());
     given.centre = borrowed<float>(from, "centre", world.centre.size());
     given.levels = borrowed<std::uint8_t>(from, "levels", n);
     given.lists = static_cast<std::int64_t>(nb::len(nb::object(from["upper"]))) / world.links.upper_width;
@@ -143,6 +150,8 @@ void restore(Graph& graph, const nb::dict& from) {
     given.top = nb::cast<int>(from["top"]);
     given.rows_ever = nb::cast<std::int64_t>(from["rows_ever"]);
     given.centred_on = nb::cast<std::int64_t>(from["centred_on"]);
+    given.spread = nb::cast<float>(from["spread"]);
+    given.spread_on = nb::cast<std::int64_t>(from["spread_on"]);
     if (const std::string wrong = put_together(graph, given); !wrong.empty()) refuse("parts: " + wrong + ".");
 }
 
@@ -159,12 +168,13 @@ nb::dict sizes(Graph& graph) {
     out["free"] = static_cast<std::int64_t>(graph.free_slots.size());
     out["top"] = world.links.top;
     out["search_bytes"] = n * (world.links.table.stride + 4 + bias + 4 + 1) + n / 8 + upper + graph.row_map().bytes();
-    out["total_bytes"] = n * (world.links.table.stride + 4 + 4 + 4 + 1 + 4 + (world.kept_apart() ? 4 * world.shape.dim : 0)) + n / 4
+    out["total_bytes"] = n * (world.links.table.stride + 4 + 4 + 4 + 1 + 4 + world.vector_bytes()) + n / 4
                          + upper + graph.row_map().bytes();
     std::int64_t links = 0;
     for (Slot slot = 0; slot < n; ++slot)
         if (world.live[slot]) links += world.degree(slot, 0);
     out["links"] = links;
+    out["spread"] = world.spread;
     return out;
 }
 
@@ -201,8 +211,7 @@ nb::object vectors(Graph& graph, nb::handle rows) {
     for (std::int64_t i = 0; i < n; ++i) {
         const Slot slot = graph.row_map().slot_of(numbers[i], world);
         if (slot == no_slot) refuse("rows: " + std::to_string(numbers[i]) + " is not in the index.");
-        float* to = found.get() + i * dim;
-        std::copy_n(world.exact() + slot * world.exact_stride(), dim, to);
+        world.copy_vector(slot, found.get() + i * dim);
     }
     return numpy(std::move(found), n, dim);
 }
@@ -245,10 +254,10 @@ std::vector<std::int64_t> neighbours(Graph& graph, std::int64_t row, int level) 
 void bind_graph(nb::module_& module) {
     nb::class_<Graph>(module, "Graph", "A small world of vectors with links: what HNSW and NSW are made of.")
         .def("__init__", [](Graph* self, std::int64_t dim, const std::string& metric, const std::string& code, std::int64_t m,
-                            std::int64_t ef_construction, std::uint64_t seed, bool layered, double alpha) {
-            new (self) Graph(shape_of(dim, metric, code, m, ef_construction, seed, layered, alpha), &chosen);
+                            std::int64_t ef_construction, std::uint64_t seed, bool layered, double alpha, bool half) {
+            new (self) Graph(shape_of(dim, metric, code, m, ef_construction, seed, layered, alpha, half), &chosen);
         }, nb::arg("dim"), nb::arg("metric"), nb::arg("code"), nb::arg("m"), nb::arg("ef_construction"), nb::arg("seed"),
-           nb::arg("layered"), nb::arg("alpha"))
+           nb::arg("layered"), nb::arg("alpha"), nb::arg("half") = false)
         .def("add", &add, nb::arg("vectors").none(), nb::arg("rows").none() = nb::none(), nb::arg("threads") = 1)
         .def("remove", &remove, nb::arg("rows").none(), nb::arg("threads") = 1)
         .def("search", &search, nb::arg("queries").none(), nb::arg("k"), nb::arg("ef"), nb::arg("rerank"),

@@ -64,12 +64,12 @@ void sweep_slots(const Table& table, const Needle& needle, const Slot* slots, st
 // The same with the exact scores of float32 vectors.
 inline void sweep_vectors(const Table& table, const Needle& needle, Metric metric, const Slot* slots,
                           std::int64_t count, Tray& tray) {
-    const auto* vectors = reinterpret_cast<const float*>(table.records);
+    const Exact vectors = exactly(reinterpret_cast<const float*>(table.records), table.dim);
     const auto* query = static_cast<const float*>(needle.values);
     alignas(64) float scores[sweep_block];
     for (std::int64_t at = 0; at < count; at += sweep_block) {
         const std::int64_t n = count - at < sweep_block ? count - at : sweep_block;
-        rescore(vectors, table.dim, table.dim, metric, query, slots + at, n, scores);
+        rescore(vectors, table.dim, metric, query, slots + at, n, scores);
         keep_best(slots + at, scores, n, tray);
     }
 }

@@ -30,6 +30,7 @@ inline std::vector<const Kernel*> available_kernels() {
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw")
         && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma"))
         found.push_back(&avx512::kernel);
+    // Every CPU with AVX2 also converts halves (F16C).
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) found.push_back(&avx2::kernel);
 #endif
     found.push_back(&plain::kernel);

@@ -99,8 +99,8 @@ inline void score_tile(const float* queries, const float* const* rows, std::int6
 
 // The same scores of one query and 4 rows, one row after the other. From memory this is as fast as it delivers, a
 // quarter faster than a tile; from the cache every addition waits for the one before, and a tile is faster.
-template <bool euclidean>
-inline void score_in_order(const float* query, const float* const* rows, std::int64_t dim, float* scores) {
+template <bool euclidean, class T>
+inline void score_in_order(const float* query, const T* const* rows, std::int64_t dim, float* scores) {
     Vec sums[4];
     for (int j = 0; j < 4; ++j) {
         Vec sum = zero();

@@ -112,7 +112,7 @@ inline Coded encode(Code code, const float* values, std::int64_t dim, std::uint8
 
 // A query as it is compared with codes; `room` has needle_bytes, on a cache line.
 inline Needle needle_for(Code code, const float* values, std::int64_t dim, float weight, void* room) {
-    Needle made{room, 1, 0, weight};
+    Needle made{room, 1, 0, weight, 0};
     const std::int64_t bytes = needle_bytes(code, dim);
     if (code == Code::floats) {
         std::memcpy(room, values, static_cast<std::size_t>(dim) * sizeof(float));

@@ -9,13 +9,14 @@ namespace madang::MADANG_ISA {
 // The `ef` best of up to `max_together` queries, left in the pools. While one search waits for memory the others
 // compute.
 template <Code code, bool biased>
-void find_together(const Links& links, const Needle* needles, int count, std::int64_t ef, Scratch* scratches,
+void find_together(const Links& links, const Needle* needles, int count, const Stop& stop, Scratch* scratches,
                    std::int64_t* sizes) {
     Walk<code, biased> walks[max_together];
     bool going[max_together];
     for (int i = 0; i < count; ++i) {
         restart(scratches[i]);
-        walks[i] = Walk<code, biased>(links, 0, needles[i], ef, scratches[i]);
+        walks[i] = Walk<code, biased>(links, 0, needles[i], stop.most, scratches[i]);
+        walks[i].stop_at(stop, needles[i].square);
         walks[i].start(links);
         going[i] = walks[i].expand(1);
     }
@@ -141,24 +142,37 @@ inline std::uint64_t gather_records(const Table& table, std::int64_t bytes, cons
     return sum;
 }
 
-// Exact scores of `count` slots: of the float32 vectors themselves, `stride` floats apart.
-inline void rescore(const float* vectors, std::int64_t stride, std::int64_t dim, Metric metric, const float* query,
-                    const Slot* slots, std::int64_t count, float* scores) {
-    constexpr std::int64_t line = line_bytes / static_cast<std::int64_t>(sizeof(float));
+// Exact scores of `count` slots, of vectors of floats or halves.
+template <bool euclidean, class T>
+void rescore_rows(const Exact& vectors, std::int64_t dim, const float* query, const Slot* slots, std::int64_t count,
+                  float* scores) {
+    constexpr std::int64_t most = 32 * line_bytes;
+    const std::int64_t bytes = dim * static_cast<std::int64_t>(sizeof(T)) < most ? dim * static_cast<std::int64_t>(sizeof(T)) : most;
     const auto fetch = [&](std::int64_t i) __attribute__((always_inline)) {
         if (i >= count) return;
-        for (std::int64_t d = 0; d < dim && d < 32 * line; d += line) __builtin_prefetch(vectors + slots[i] * stride + d);
+        const std::uint8_t* row = vectors.rows + slots[i] * vectors.stride;
+        for (std::int64_t b = 0; b < bytes; b += line_bytes) __builtin_prefetch(row + b);
     };
     for (std::int64_t i = 0; i < ahead; ++i) fetch(i);
     for (std::int64_t i = 0; i < count; i += 4) {
         for (std::int64_t j = i + ahead; j < i + ahead + 4; ++j) fetch(j);
-        const float* rows[4];
-        for (std::int64_t j = 0; j < 4; ++j) rows[j] = vectors + slots[i + j < count ? i + j : count - 1] * stride;
+        const T* rows[4];
+        for (std::int64_t j = 0; j < 4; ++j)
+            rows[j] = reinterpret_cast<const T*>(vectors.rows + slots[i + j < count ? i + j : count - 1] * vectors.stride);
         float four[4];
-        if (metric == Metric::euclidean) score_in_order<true>(query, rows, dim, four);
-        else score_in_order<false>(query, rows, dim, four);
+        score_in_order<euclidean>(query, rows, dim, four);
         for (std::int64_t j = 0; j < 4 && i + j < count; ++j) scores[i + j] = four[j];
     }
+}
+
+inline void rescore(const Exact& vectors, std::int64_t dim, Metric metric, const float* query, const Slot* slots,
+                    std::int64_t count, float* scores) {
+    if (metric == Metric::euclidean) {
+        if (vectors.half) return rescore_rows<true, Half>(vectors, dim, query, slots, count, scores);
+        return rescore_rows<true, float>(vectors, dim, query, slots, count, scores);
+    }
+    if (vectors.half) return rescore_rows<false, Half>(vectors, dim, query, slots, count, scores);
+    return rescore_rows<false, float>(vectors, dim, query, slots, count, scores);
 }
 
 }  // namespace madang::MADANG_ISA

@@ -54,6 +54,7 @@ public:
             });
         }
         if (replacing) heal(threads, false);
+        measure_spread();
     }
 
     // Remove rows; returns how many there were.
@@ -99,7 +100,7 @@ public:
         for_each((n + chunk - 1) / chunk, threads, [&](int, std::int64_t item) {
             std::unique_ptr<Work> work = borrow();
             const std::int64_t ef = std::min(std::max({wanted.ef, wanted.rerank, wanted.k}), std::max<std::int64_t>(reach, 1));
-            work->fit(world_, free ? ef : std::min(wide_factor * ef, reach), max_together);
+            work->fit(world_, free ? most_breadth * ef : std::min(wide_factor * ef, reach), max_together);
             const std::int64_t end = std::min(n, (item + 1) * chunk);
             for (std::int64_t q = item * chunk; q < end; q += max_together) {  // one by one where not free
                 const int count = static_cast<int>(std::min<std::int64_t>(max_together, end - q));
@@ -129,6 +130,48 @@ public:
 
 private:
     static constexpr std::int64_t wide_factor = 8;  // see find_among
+    static constexpr std::int64_t most_breadth = 3;
+
+    // Followed are not just the `ef` best: those within the distance that the ef-th has on average (see measure_spread),
+    // so that a query with many near neighbours gets more and one with few gets less; and never fewer than half of `ef`
+    // nor more than three times as many. For dot there is no distance to go by.
+    Stop stop_for(std::int64_t k, std::int64_t ef) const {
+        const std::int64_t rank = std::min(k, ef);
+        if (world_.spread == 0 || rank == ef) return {1, ef, ef, 0};
+        const float slack = std::pow(static_cast<float>(ef) / static_cast<float>(rank), world_.spread);
+        return {rank, std::max(ef / 2, rank), most_breadth * ef, slack};
+    }
+
+    // How squared distances grow with the rank of a neighbour: as rank^spread, by the 10th and the 100th of a sample (2 /
+    // spread is an estimate of the intrinsic dimension). Found anew whenever there is four times as much.
+    void measure_spread() {
+        constexpr std::int64_t fewest = 1000, sampled = 64, near = 10, far = 100, ef = 128;
+        if (world_.shape.metric == Metric::dot || world_.live_count < std::max(fewest, 4 * world_.spread_on)) return;
+        const std::unique_ptr<Work> work = std::make_unique<Work>();
+        work->fit(world_, ef, 1);
+        std::vector<float> growth;
+        const std::int64_t step = std::max<std::int64_t>(world_.used / sampled, 1);
+        for (std::int64_t i = 0; i < world_.used; i += step) {
+            const auto slot = static_cast<Slot>(i);
+            if (!world_.live[slot]) continue;
+            const Needle needle = kernel_().needle_of(world_.links.table, slot, work->needles[0].get());
+            std::int64_t size = 0;
+            kernel_().find(world_.links, &needle, 1, {1, ef, ef, 0}, work->scratch, &size);
+            if (size <= far) continue;
+            const auto squared = [&](std::int64_t rank) { return -2 * (world_.bias[slot] + score_of(work->scratch[0].pool[rank])); };
+            if (squared(near) > 0 && squared(far) > squared(near)) growth.push_back(std::log(squared(far) / squared(near)));
+        }
+        const std::unique_lock lock(gate_);
+        world_.spread_on = world_.live_count;
+        if (growth.size() * 2 < static_cast<std::size_t>(sampled)) {  // mostly copies: go by ranks
+            world_.spread = 0;
+            return;
+        }
+        const auto middle = growth.begin() + static_cast<std::ptrdiff_t>(growth.size() / 2);
+        std::nth_element(growth.begin(), middle, growth.end());
+        // Where all are about equally far, a little more: the k-th so far says less.
+        world_.spread = std::max(*middle / std::log(static_cast<float>(far) / near), 0.065F);
+    }
 
     // Slots for vectors, filled but not linked.
     std::vector<Slot> place(const float* vectors, std::int64_t count, std::int64_t* rows, bool replacing, int threads) {
@@ -158,7 +201,7 @@ private:
             world_.make_lists(slot);
             slots[static_cast<std::size_t>(i)] = slot;
         }
-        encode(slots, vectors, false, threads);
+        encode(slots, vectors, threads);
         return slots;
     }
 
@@ -171,31 +214,36 @@ private:
         std::vector<Slot> stored;
         for (Slot slot = 0; slot < world_.used; ++slot)
             if (world_.live[slot]) stored.push_back(slot);
-        std::vector<const float*> sample;
+        std::vector<float> sample;
         const std::int64_t step = (total + sampled - 1) / sampled;
-        for (std::int64_t i = 0; i < total; i += step)
-            sample.push_back(i < old ? world_.vectors.get() + stored[static_cast<std::size_t>(i)] * dim
-                                     : vectors + (i - old) * dim);
-        std::vector<float> values(sample.size());
+        for (std::int64_t i = 0; i < total; i += step) {
+            const std::size_t at = sample.size();
+            sample.resize(at + static_cast<std::size_t>(dim));
+            if (i < old) world_.copy_vector(stored[static_cast<std::size_t>(i)], sample.data() + at);
+            else std::copy_n(vectors + (i - old) * dim, dim, sample.data() + at);
+        }
+        std::vector<float> values(sample.size() / static_cast<std::size_t>(dim));
         for (std::int64_t d = 0; d < dim; ++d) {
-            for (std::size_t i = 0; i < sample.size(); ++i) values[i] = sample[i][d];
+            for (std::size_t i = 0; i < values.size(); ++i) values[i] = sample[i * static_cast<std::size_t>(dim) + static_cast<std::size_t>(d)];
             const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
             std::nth_element(values.begin(), middle, values.end());
             world_.centre[d] = *middle;
         }
         world_.centred_on = total;
-        encode(stored, world_.vectors.get(), true, threads);
+        encode(stored, nullptr, threads);
     }
 
-    // Write the codes of slots: of the vectors at `from`, which are those of the slots themselves or in order.
-    void encode(const std::vector<Slot>& slots, const float* from, bool own, int threads) {
+    // Write the codes of slots: of the vectors at `from` in order, or where that is null of what they hold.
+    void encode(const std::vector<Slot>& slots, const float* from, int threads) {
         constexpr std::int64_t chunk = 64;
         const auto count = static_cast<std::int64_t>(slots.size());
         for_each((count + chunk - 1) / chunk, threads, [&](int, std::int64_t item) {
-            std::vector<float> room(static_cast<std::size_t>(world_.shape.dim));
+            const std::int64_t dim = world_.shape.dim;
+            std::vector<float> room(static_cast<std::size_t>(2 * dim));
             for (std::int64_t i = item * chunk; i < std::min(count, (item + 1) * chunk); ++i) {
                 const Slot slot = slots[static_cast<std::size_t>(i)];
-                world_.encode_slot(slot, from + (own ? static_cast<std::int64_t>(slot) : i) * world_.shape.dim, room.data());
+                if (from == nullptr) world_.copy_vector(slot, room.data() + dim);
+                world_.encode_slot(slot, from == nullptr ? room.data() + dim : from + i * dim, room.data());
             }
         });
     }
@@ -248,6 +296,8 @@ private:
         World made(world_.shape);
         made.centre = world_.centre;
         made.centred_on = world_.centred_on;
+        made.spread = world_.spread;
+        made.spread_on = world_.spread_on;
         made.used = static_cast<std::int64_t>(order.size());
         made.reserve(std::max<std::int64_t>(made.used, 1));
         std::vector<Slot> place(static_cast<std::size_t>(world_.used), no_slot), slots(order.size());
@@ -319,8 +369,10 @@ private:
     Needle prepare_query(Work& work, const Wanted& wanted, std::int64_t q, int place) const {
         const float* query = wanted.queries + q * world_.shape.dim;
         const float* moved = world_.moved(query, work.floats.get());
-        return needle_for(world_.shape.code, moved, world_.shape.dim, world_.shape.metric == Metric::euclidean ? 1.0F : 0.0F,
+        Needle made = needle_for(world_.shape.code, moved, world_.shape.dim, world_.shape.metric == Metric::euclidean ? 1.0F : 0.0F,
                           work.needles[place].get());
+        made.square = world_.shape.metric == Metric::euclidean ? static_cast<float>(squared_norm(moved, world_.shape.dim)) : 2.0F;
+        return made;
     }
 
     std::int64_t search_all(Work& work, const Wanted& wanted, std::int64_t q, int count, std::int64_t ef, Found& found) const {
@@ -330,7 +382,7 @@ private:
             needles[i] = prepare_query(work, wanted, q + i, i);
             work.scratch[i].evaluations = 0;
         }
-        kernel_().find(world_.links, needles, count, ef, work.scratch, sizes);
+        kernel_().find(world_.links, needles, count, stop_for(wanted.k, ef), work.scratch, sizes);
         std::int64_t evaluations = 0;
         for (int i = 0; i < count; ++i) {
             evaluations += work.scratch[i].evaluations;
@@ -369,7 +421,7 @@ private:
     void report(Work& work, const Entry* pool, std::int64_t size, std::int64_t q, const Wanted& wanted, Found& found) const {
         const std::int64_t count = std::min(size, std::max(wanted.rerank, wanted.k));
         work.slots.fit(count + 8);
-        for (std::int64_t i = 0; i < count; ++i) work.slots[i] = static_cast<Slot>(pool[i]) >> 1;
+        for (std::int64_t i = 0; i < count; ++i) work.slots[i] = slot_of(pool[i]);
         report_slots(work, count, q, wanted, found);
     }
 
@@ -377,8 +429,7 @@ private:
         const std::int64_t dim = world_.shape.dim;
         work.exact.fit(count + 8);
         const float* query = wanted.queries + q * dim;
-        kernel_().rescore(world_.exact(), world_.exact_stride(), dim, world_.shape.metric, query, work.slots.get(), count,
-                          work.exact.get());
+        kernel_().rescore(world_.exact(), dim, world_.shape.metric, query, work.slots.get(), count, work.exact.get());
         work.hits.resize(static_cast<std::size_t>(count));
         for (std::int64_t i = 0; i < count; ++i)
             work.hits[static_cast<std::size_t>(i)] = {work.exact[i], rows_.row_of(work.slots[i])};

@@ -27,9 +27,9 @@ namespace madang::MADANG_ISA {
         return (biased) ? name<Code::floats, true>(__VA_ARGS__) : name<Code::floats, false>(__VA_ARGS__);   \
     }
 
-static void find(const Links& links, const Needle* needles, int count, std::int64_t ef, Scratch* scratches,
+static void find(const Links& links, const Needle* needles, int count, const Stop& stop, Scratch* scratches,
                  std::int64_t* sizes) {
-    MADANG_BY_CODE_AND_BIAS(links.table.code, needles[0].weight != 0, find_together, links, needles, count, ef, scratches,
+    MADANG_BY_CODE_AND_BIAS(links.table.code, needles[0].weight != 0, find_together, links, needles, count, stop, scratches,
                             sizes)
 }
 

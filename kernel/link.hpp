@@ -7,7 +7,7 @@ namespace madang::MADANG_ISA {
 
 // A stored vector as a needle, for comparing it with other stored ones. `values` has room for it.
 inline Needle needle_of(const Table& table, Slot slot, void* values) {
-    Needle made{values, 1.0F, 0, table.inner ? 0.0F : 1.0F};
+    Needle made{values, 1.0F, 0, table.inner ? 0.0F : 1.0F, 0};
     const std::uint8_t* record = table.records + slot * table.stride;
     if (table.code == Code::floats) {
         made.values = record;
@@ -177,9 +177,7 @@ Slot descend(const Links& links, const Needle& needle, Slot from, int level, int
 }
 
 inline void restart(Scratch& scratch) {
-    if (++scratch.generation != 0) return;
-    __builtin_memset(scratch.visited, 0, static_cast<std::size_t>(scratch.capacity));
-    scratch.generation = 1;
+    __builtin_memset(scratch.visited, 0, static_cast<std::size_t>((scratch.capacity + 7) / 8));
 }
 
 // The best `ef` of one level for a stored vector: by a search of the graph from `from` (unless that is the vector's own
@@ -188,7 +186,7 @@ template <Code code>
 std::int64_t gather_level(const Links& links, const Needle& needle, Slot own, int level, std::int64_t ef, Slot& from,
                           const Slot* others, std::int64_t other_count, Scratch& scratch) {
     restart(scratch);
-    scratch.visited[own] = scratch.generation;
+    visit(scratch.visited, own);
     Walk<code, true> walk(links, level, needle, ef, scratch);
     if (from != own) {
         walk.enter(from);

@@ -11,8 +11,8 @@ namespace madang {
 struct Parts {
     std::int64_t count = 0;
     Buffer<std::uint8_t> records;
-    Buffer<float> scale, bias, vectors, centre;
-    Buffer<std::uint8_t> levels;
+    Buffer<float> scale, bias, centre;
+    Buffer<std::uint8_t> vectors, levels;
     Buffer<Slot> upper, parents;
     Buffer<std::int64_t> rows;   // none where row and slot are the same
     std::int64_t lists = 0;      // in `upper`
@@ -20,6 +20,8 @@ struct Parts {
     int top = -1;
     std::int64_t rows_ever = 0;
     std::int64_t centred_on = 0;
+    float spread = 0;
+    std::int64_t spread_on = 0;
 };
 
 // Copies; the graph must have no dead slots (Graph::settle), and the caller holds its gate.
@@ -35,12 +37,12 @@ inline Parts take_apart(Graph& graph) {
     for (std::size_t i = 0; i < order.size(); ++i) place[order[i]] = static_cast<Slot>(i);
     Parts made;
     const auto n = static_cast<std::int64_t>(order.size());
-    const std::int64_t dim = world.shape.dim, stride = world.links.table.stride;
+    const std::int64_t vector_bytes = world.vector_bytes(), stride = world.links.table.stride;
     made.count = n;
     made.records.resize(n * stride);
     made.scale.resize(n);
     made.bias.resize(n);
-    if (world.kept_apart()) made.vectors.resize(n * dim);
+    made.vectors.resize(n * vector_bytes);
     made.levels.resize(n);
     made.parents.resize(n);
     for (const Slot slot : order) made.lists += world.levels[slot];
@@ -55,7 +57,7 @@ inline Parts take_apart(Graph& graph) {
         for (std::int64_t j = 0; j < world.width(0); ++j) links[j] = place[links[j]];
         made.scale[i] = world.scale[slot];
         made.bias[i] = world.bias[slot];
-        if (world.kept_apart()) std::copy_n(world.vectors.get() + slot * dim, dim, made.vectors.get() + i * dim);
+        std::copy_n(world.vectors.get() + slot * vector_bytes, vector_bytes, made.vectors.get() + i * vector_bytes);
         made.levels[i] = world.levels[slot];
         made.parents[i] = place[world.parents[slot]];
         for (int level = 1; level <= world.levels[slot]; ++level)
@@ -75,6 +77,8 @@ inline Parts take_apart(Graph& graph) {
     }
     made.rows_ever = graph.rows_ever;
     made.centred_on = world.centred_on;
+    made.spread = world.spread;
+    made.spread_on = world.spread_on;
     return made;
 }
 
@@ -90,7 +94,8 @@ inline std::string put_together(Graph& graph, const Parts& parts) {
     }
     if (lists != parts.lists) return "the levels do not fit the lists";
     const auto within = [n](Slot slot) { return static_cast<std::int64_t>(slot) < n; };
-    if (parts.rows_ever < n || parts.centred_on < 0) return "the counts do not fit";
+    if (!(parts.spread >= 0 && parts.spread <= 100)) return "the spread is wrong";
+    if (parts.rows_ever < n || parts.centred_on < 0 || parts.spread_on < 0) return "the counts do not fit";
     if (n == 0 && (parts.entry != no_slot || parts.root != no_slot || parts.top != -1))
         return "there is an entry without vectors";
     if (n > 0 && (!within(parts.entry) || !within(parts.root) || parts.levels[parts.entry] != parts.top))
@@ -134,6 +139,8 @@ inline std::string put_together(Graph& graph, const Parts& parts) {
     world.refer();
     graph.rows_ever = parts.rows_ever;
     world.centred_on = parts.centred_on;
+    world.spread = parts.spread;
+    world.spread_on = parts.spread_on;
     if (parts.rows.size() > 0 || parts.rows_ever != n) {
         std::vector<std::int64_t> rows(parts.rows.get(), parts.rows.get() + parts.rows.size());
         for (std::size_t i = 0; i < rows.size(); ++i)

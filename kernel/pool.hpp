@@ -20,16 +20,6 @@ inline Entry entry_of(float score, Slot slot) {
                               | (static_cast<std::uint64_t>(slot) << 1));
 }
 
-inline float score_of(Entry entry) {
-    auto bits = static_cast<std::int32_t>(entry >> 32);
-    bits ^= (bits >> 31) & 0x7FFFFFFF;
-    float distance;
-    __builtin_memcpy(&distance, &bits, sizeof distance);
-    return 0.0F - distance;
-}
-
-inline Slot slot_of(Entry entry) { return static_cast<Slot>(entry) >> 1; }
-
 // Insert into sorted entries [0, capacity): what falls out at the end is lost. Returns where it went. With vectors
 // every place becomes min(own, max(left neighbour, new)): no branch, so none that is mispredicted.
 inline std::int64_t insert_sorted(Entry* entries, std::int64_t capacity, Entry entry) {
@@ -69,9 +59,25 @@ class Pool {
 public:
     Pool() = default;
     // `entries` has room for `capacity` and pool_padding around them, half of it before.
-    Pool(Entry* entries, std::int64_t capacity) : entries_(entries), capacity_(capacity) {
+    Pool(Entry* entries, std::int64_t capacity) : entries_(entries), capacity_(capacity), least_(capacity) {
         entries[-1] = -no_entry - 1;
         for (std::int64_t i = 0; i < capacity + pool_padding / 2; ++i) entries[i] = no_entry;
+    }
+
+    // End early: see Stop. A candidate that would end the search if it came now need not be kept.
+    void stop_at(const Stop& stop, float square) {
+        k_ = stop.k;
+        least_ = stop.least;
+        slack_ = stop.slack;
+        square_ = square;
+    }
+
+    void narrow() {
+        if (size_ <= least_) return;
+        const float last = score_of(entries_[least_ - 1]), far = far_score();
+        const float bar = last < far ? last : far;
+        bar_ = bar > bar_ ? bar : bar_;
+        while (size_ > least_ && score_of(entries_[size_ - 1]) < far) entries_[--size_] = no_entry;
     }
 
     std::int64_t size() const { return size_; }
@@ -81,8 +87,8 @@ public:
     // Whether it is among the best, then it is in.
     bool offer(Entry entry) {
         if (entry >= entries_[capacity_ - 1]) return false;
-        const std::int64_t at = insert_sorted(entries_, capacity_, entry);
         size_ += size_ < capacity_;
+        const std::int64_t at = insert_sorted(entries_, size_, entry);
         cursor_ = at < cursor_ ? at : cursor_;
         if (size_ == capacity_) bar_ = score_of(entries_[capacity_ - 1]);
         return true;
@@ -93,6 +99,7 @@ public:
         for (; cursor_ < size_; ++cursor_) {
             const Entry entry = entries_[cursor_];
             if ((entry & 1) == 0) {
+                if (cursor_ >= least_ && score_of(entry) < far_score()) return no_entry;
                 entries_[cursor_++] = entry | 1;
                 return entry;
             }
@@ -101,10 +108,17 @@ public:
     }
 
 private:
+    // The score of a squared distance of `slack` times that of the k-th.
+    float far_score() const { return 0.5F * (square_ - slack_ * (square_ - 2 * score_of(entries_[k_ - 1]))); }
+
     Entry* entries_;
     std::int64_t capacity_;
     std::int64_t size_ = 0;
     std::int64_t cursor_ = 0;
+    std::int64_t least_;
+    std::int64_t k_ = 1;
+    float slack_ = 0;
+    float square_ = 0;
     float bar_ = -__builtin_inff();
 };
 

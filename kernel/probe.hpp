@@ -163,11 +163,11 @@ private:
         std::fill_n(bases, n, 0.0F);
         if (!shelf_->coded()) return;
         const std::int64_t dim = shelf_->dim();
-        kernel_->rescore(shelf_->centroids().offsets.get(), dim, dim, Metric::dot, moved(i), cells, n, bases);
+        kernel_->rescore(exactly(shelf_->centroids().offsets.get(), dim), dim, Metric::dot, moved(i), cells, n, bases);
     }
 
     void sweep(std::int64_t i, const Slot* slots, std::int64_t n, float base) {
-        const Needle needle = shelf_->coded() ? needles_[i] : Needle{query(i), 1, 0, 0};
+        const Needle needle = shelf_->coded() ? needles_[i] : Needle{query(i), 1, 0, 0, 0};
         kernel_->sweep(shelf_->table(), needle, shelf_->metric(), slots, n, base, trays_[i]);
         compared_ += n;
     }
@@ -245,7 +245,7 @@ private:
         slots_.fit(n);
         scores_.fit(n);
         for (std::int64_t j = 0; j < n; ++j) slots_[j] = slot_of(trays_[i].entries[j]);
-        kernel_->rescore(shelf_->vectors(), dim, dim, shelf_->metric(), query(i), slots_.get(), n, scores_.get());
+        kernel_->rescore(exactly(shelf_->vectors(), dim), dim, shelf_->metric(), query(i), slots_.get(), n, scores_.get());
         hits_.clear();
         for (std::int64_t j = 0; j < n; ++j) hits_.push_back({scores_[j], shelf_->row_of(slots_[j])});
         const std::int64_t kept = std::min(n, k);

@@ -5,6 +5,8 @@
 
 #include <cstdint>
 
+#include "half.hpp"
+
 #if MADANG_LANES > 4
 #include <immintrin.h>
 #endif
@@ -23,6 +25,10 @@ inline Vec zero() { return _mm512_setzero_ps(); }
 inline Vec load(const float* p) { return _mm512_loadu_ps(p); }
 inline Vec load_first(const float* p, std::int64_t n) {
     return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1U << n) - 1U), p);
+}
+inline Vec load(const Half* p) { return _mm512_maskz_cvtph_ps(0xFFFF, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+inline Vec load_first(const Half* p, std::int64_t n) {
+    return _mm512_maskz_cvtph_ps(0xFFFF, _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1U << n) - 1U), p));
 }
 inline Vec subtract(Vec a, Vec b) { return _mm512_sub_ps(a, b); }
 inline Vec multiply_add(Vec a, Vec b, Vec sum) { return _mm512_fmadd_ps(a, b, sum); }
@@ -72,6 +78,12 @@ inline Vec load_first(const float* p, std::int64_t n) {
     const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(n)), lane));
 }
+inline Vec load(const Half* p) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+inline Vec load_first(const Half* p, std::int64_t n) {
+    Half first[8] = {};
+    __builtin_memcpy(first, p, static_cast<std::size_t>(n) * sizeof(Half));
+    return load(first);
+}
 inline Vec subtract(Vec a, Vec b) { return _mm256_sub_ps(a, b); }
 inline Vec multiply_add(Vec a, Vec b, Vec sum) { return _mm256_fmadd_ps(a, b, sum); }
 inline bool any_not_below(const float* scores, float bar) {
@@ -112,6 +124,10 @@ inline Vec load(const float* p) {
 }
 inline Vec load_first(const float* p, std::int64_t n) {
     return Vec{n > 0 ? p[0] : 0, n > 1 ? p[1] : 0, n > 2 ? p[2] : 0, n > 3 ? p[3] : 0};
+}
+inline Vec load(const Half* p) { return Vec{float_of(p[0]), float_of(p[1]), float_of(p[2]), float_of(p[3])}; }
+inline Vec load_first(const Half* p, std::int64_t n) {
+    return Vec{n > 0 ? float_of(p[0]) : 0, n > 1 ? float_of(p[1]) : 0, n > 2 ? float_of(p[2]) : 0, n > 3 ? float_of(p[3]) : 0};
 }
 inline Vec subtract(Vec a, Vec b) { return a - b; }
 inline Vec multiply_add(Vec a, Vec b, Vec sum) { return sum + a * b; }

@@ -50,9 +50,30 @@ constexpr int max_together = 4;  // queries that one thread searches a graph for
 
 using Slot = std::uint32_t;   // where a vector lies in a graph; reused after removals, unlike rows
 
+static inline float score_of(Entry entry) {
+    auto bits = static_cast<std::int32_t>(entry >> 32);
+    bits ^= (bits >> 31) & 0x7FFFFFFF;
+    float distance;
+    __builtin_memcpy(&distance, &bits, sizeof distance);
+    return 0.0F - distance;
+}
+
+static inline Slot slot_of(Entry entry) { return static_cast<Slot>(entry) >> 1; }
+
 // How a vector is written down for comparing it: float32; a signed byte per dimension, plus 128; or half a byte, plus 8
 // (64 dimensions in the low halves of 64 bytes, the next 64 in the high halves).
 enum class Code : int { floats, bytes, nibbles };
+
+// Where vectors lie that exact scores are computed from: floats, or halves, `stride` bytes from one to the next.
+struct Exact {
+    const std::uint8_t* rows;
+    std::int64_t stride;
+    bool half;
+};
+
+static inline Exact exactly(const float* rows, std::int64_t dim) {
+    return {reinterpret_cast<const std::uint8_t*>(rows), dim * static_cast<std::int64_t>(sizeof(float)), false};
+}
 
 // What distances are computed from, one record per slot: the vector's code and right behind it the slot's links of the
 // lowest level, so that both lie on one page.
@@ -77,6 +98,7 @@ struct Needle {
     float scale;             // of the bytes
     std::int32_t offset;     // what the sum of products is too high by, since codes are stored plus 128 or plus 8
     float weight;
+    float square;            // a squared distance is this minus twice the score
 };
 
 // One level-by-level small world. Lists have a fixed width; a place that is not used holds the slot itself, which a
@@ -99,10 +121,18 @@ struct Allowed {
     std::int64_t count;
 };
 
-// Memory of one search, reused by the next. `visited` holds the generation in which a slot was seen last.
+// When a search ends: once the best candidate left is not among the best `least`, and its squared distance is more than
+// `slack` times that of the k-th. At the latest when the best `most` are followed. See pool.hpp.
+struct Stop {
+    std::int64_t k;
+    std::int64_t least;
+    std::int64_t most;
+    float slack;
+};
+
+// Memory of one search, reused by the next.
 struct Scratch {
-    std::uint8_t* visited;       // (capacity,)
-    std::uint8_t generation;
+    std::uint8_t* visited;       // a bit for each of `capacity` slots
     std::int64_t capacity;
     Entry* pool;                 // candidates, best first: see pool.hpp
     Slot* pending;               // room for a few lists
@@ -143,7 +173,7 @@ struct Kernel {
     void (*sort)(Heap& heap);
 
     // Graphs: see find.hpp and link.hpp.
-    void (*find)(const Links& links, const Needle* needles, int count, std::int64_t ef, Scratch* scratches,
+    void (*find)(const Links& links, const Needle* needles, int count, const Stop& stop, Scratch* scratches,
                  std::int64_t* sizes);
     std::int64_t (*find_allowed)(const Links& links, const Allowed& allowed, const Needle& needle, std::int64_t ef,
                                  std::int64_t wide, Scratch& scratch);
@@ -152,8 +182,8 @@ struct Kernel {
     std::int64_t (*count_bits)(const std::uint64_t* bits, std::int64_t words);
     void (*pack_mask)(const std::uint8_t* mask, std::int64_t words, std::uint64_t* bits);
     std::uint64_t (*gather_records)(const Table& table, std::int64_t bytes, const Slot* slots, std::int64_t count);
-    void (*rescore)(const float* vectors, std::int64_t stride, std::int64_t dim, Metric metric, const float* query,
-                    const Slot* slots, std::int64_t count, float* scores);
+    void (*rescore)(const Exact& vectors, std::int64_t dim, Metric metric, const float* query, const Slot* slots,
+                    std::int64_t count, float* scores);
     Needle (*needle_of)(const Table& table, Slot slot, void* values);
     Slot (*descend)(const Links& links, const Needle& needle, Slot from, int level, int to);
     std::int64_t (*gather)(const Links& links, const Needle& needle, Slot own, int level, std::int64_t ef, Slot& from,

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "encode.hpp"
+#include "half.hpp"
 #include "memory.hpp"
 #include "parallel.hpp"
 #include "prepare.hpp"
@@ -29,6 +30,7 @@ struct Shape {
     std::uint64_t seed;            // of the levels
     bool layered;                  // false: one level only
     float alpha;                   // of select_links; 0: the nearest
+    bool half;                     // exact scores are those of vectors rounded to half precision
 };
 
 // One bit for each slot.
@@ -50,7 +52,7 @@ struct World {
     Links links{};
     Buffer<std::uint8_t> records;
     Buffer<float> scale, bias;
-    Buffer<float> vectors;             // (capacity, dim) as prepared; none where the records are just that
+    Buffer<std::uint8_t> vectors;      // (capacity, dim) floats or halves, as prepared; none where the records are that
     Buffer<float> centre;              // (dim,) subtracted before encoding; Euclidean only
     Buffer<std::uint8_t> levels;
     Buffer<Slot> upper, upper_at;      // lists above the lowest level; a slot's first one
@@ -59,6 +61,8 @@ struct World {
     std::int64_t used = 0;
     std::int64_t upper_used = 0;       // lists
     std::int64_t centred_on = 0;       // vectors there were when the centre was found
+    float spread = 0;                  // squared distances grow as rank^spread; 0: not known
+    std::int64_t spread_on = 0;        // vectors there were when that was measured
     Bits live;
     std::int64_t live_count = 0;
 
@@ -106,10 +110,23 @@ struct World {
         std::fill(own + count, own + width(level), slot);
     }
 
-    // The float32 vectors that exact scores are computed from, and the floats from one to the next.
-    const float* exact() const { return kept_apart() ? vectors.get() : reinterpret_cast<const float*>(records.get()); }
-    std::int64_t exact_stride() const {
-        return kept_apart() ? shape.dim : links.table.stride / static_cast<std::int64_t>(sizeof(float));
+    std::int64_t vector_bytes() const {
+        return kept_apart() ? shape.dim * static_cast<std::int64_t>(shape.half ? sizeof(Half) : sizeof(float)) : 0;
+    }
+
+    // What exact scores are computed from.
+    Exact exact() const {
+        if (kept_apart()) return {vectors.get(), vector_bytes(), shape.half};
+        return {records.get(), links.table.stride, false};
+    }
+
+    // A slot's vector as it is compared.
+    void copy_vector(Slot slot, float* to) const {
+        const Exact from = exact();
+        const std::uint8_t* row = from.rows + slot * from.stride;
+        if (!from.half) std::memcpy(to, row, static_cast<std::size_t>(shape.dim) * sizeof(float));
+        else
+            for (std::int64_t d = 0; d < shape.dim; ++d) to[d] = float_of(reinterpret_cast<const Half*>(row)[d]);
     }
 
     void reserve(std::int64_t wanted) {
@@ -117,7 +134,7 @@ struct World {
         records.resize(wanted * links.table.stride);
         scale.resize(wanted);
         bias.resize(wanted);
-        if (kept_apart()) vectors.resize(wanted * shape.dim);
+        vectors.resize(wanted * vector_bytes());
         levels.resize(wanted);
         upper_at.resize(wanted);
         parents.resize(wanted);
@@ -165,7 +182,7 @@ struct World {
             for (std::int64_t d = 0; d < shape.dim; ++d) room[d] = vector[d] - centre[d];
             values = room;
         }
-        if (kept_apart()) std::copy_n(vector, shape.dim, vectors.get() + slot * shape.dim);
+        if (kept_apart()) keep_vector(slot, vector);
         std::uint8_t* const record = records.get() + slot * links.table.stride;
         const std::int64_t end = links.table.links_at + width(0) * static_cast<std::int64_t>(sizeof(Slot));
         std::memset(record + end, 0, static_cast<std::size_t>(links.table.stride - end));  // files must not differ
@@ -174,11 +191,18 @@ struct World {
         bias[slot] = static_cast<float>(-0.5 * coded.squared_norm);
     }
 
+    void keep_vector(Slot slot, const float* vector) const {
+        std::uint8_t* row = vectors.get() + slot * vector_bytes();
+        if (!shape.half) std::memcpy(row, vector, static_cast<std::size_t>(vector_bytes()));
+        else
+            for (std::int64_t d = 0; d < shape.dim; ++d) reinterpret_cast<Half*>(row)[d] = half_of(vector[d]);
+    }
+
     // The vector of a slot of another world of this shape, without its links.
     void take_slot(Slot slot, const World& other, Slot theirs) {
         std::memcpy(records.get() + slot * links.table.stride, other.records.get() + theirs * links.table.stride,
                     static_cast<std::size_t>(links.table.stride));
-        if (kept_apart()) std::copy_n(other.vectors.get() + theirs * shape.dim, shape.dim, vectors.get() + slot * shape.dim);
+        std::copy_n(other.vectors.get() + theirs * vector_bytes(), vector_bytes(), vectors.get() + slot * vector_bytes());
         scale[slot] = other.scale[theirs];
         bias[slot] = other.bias[theirs];
         levels[slot] = other.levels[theirs];
@@ -204,7 +228,8 @@ struct World {
             for (std::int64_t j = 0; j < links.width; ++j) own[j] = place[own[j]];
             std::memmove(records.get() + to * links.table.stride, records.get() + slot * links.table.stride,
                          static_cast<std::size_t>(links.table.stride));
-            if (kept_apart() && to != slot) std::copy_n(vectors.get() + slot * shape.dim, shape.dim, vectors.get() + to * shape.dim);
+            if (to != slot)
+                std::copy_n(vectors.get() + slot * vector_bytes(), vector_bytes(), vectors.get() + to * vector_bytes());
             scale[to] = scale[slot];
             bias[to] = bias[slot];
             levels[to] = levels[slot];
@@ -255,17 +280,13 @@ struct Work {
     void fit(const World& world, std::int64_t ef, int together) {
         const std::int64_t width = world.width(0), dim = world.shape.dim;
         for (int i = 0; i < together; ++i) {
-            if (visited[i].size() < world.capacity) {
-                visited[i].fit(world.capacity);
-                std::memset(visited[i].get(), 0, static_cast<std::size_t>(visited[i].size()));
-                scratch[i].generation = 0;
-            }
+            visited[i].fit((world.capacity + 7) / 8);
             pools[i].fit(ef + 32);
             pending[i].fit(4 * width + 80);
             scores[i].fit(4 * width + 96);
             needles[i].fit(needle_bytes(world.shape.code, dim));
             scratch[i].visited = visited[i].get();
-            scratch[i].capacity = visited[i].size();
+            scratch[i].capacity = world.capacity;
             scratch[i].pool = pools[i].get() + 8;
             scratch[i].pending = pending[i].get();
             scratch[i].scores = scores[i].get();

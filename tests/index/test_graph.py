@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from madang.base.errors import InvalidInput
 from madang.index import HNSW, NSW, Flat, Index, _kernel, reference
 from madang.index.calibrate import recalls
-from madang.index.graph import Quantization, SmallWorld
+from madang.index.graph import PRECISIONS, Quantization, SmallWorld
 from madang.index.protocol import METRICS, Allow, Metric, Rows, Vectors
 
 F32 = np.float32
@@ -70,14 +70,14 @@ def filled(n: int = 20, dim: int = 5, metric: Metric = "cosine", cls: type[Small
 
 def clone(index: SmallWorld) -> SmallWorld:
     return type(index)(index.dim, index.metric, m=index.m, ef_construction=index.ef_construction, seed=index.seed,
-                       quantization=index.quantization)
+                       quantization=index.quantization, precision=index.precision)
 
 
 @pytest.mark.parametrize("cls", [HNSW, NSW])
 def test_it_is_an_index(cls: type[SmallWorld]) -> None:
     assert isinstance(cls(3), Index)
     assert repr(cls(3, "dot", m=8)) == (f"{cls.__name__}(dim=3, metric='dot', m=8, ef_construction=200, ef_search=64, "
-                                        "seed=0, quantization='auto')")
+                                        "seed=0, quantization='auto', precision='auto')")
 
 
 # What is found
@@ -142,7 +142,7 @@ def test_scores_are_those_of_flat(isa: str, quantization: Quantization | None, m
     _kernel.set_isa(isa)
     vectors, queries, truth = random(800, 37), random(50, 37, seed=1), Flat(37, metric)
     truth.add(vectors)
-    index = HNSW(37, metric, m=8, quantization=quantization)
+    index = HNSW(37, metric, m=8, quantization=quantization, precision="float32")
     index.add(vectors)
     rows, scores = index.search(queries, 10)
     for i in range(50):
@@ -652,10 +652,45 @@ def test_churn_leaves_an_index_as_good_as_new(metric: Metric, quantization: Quan
     assert_as_good_as_new(index, vectors, queries)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("isa", ISAS)
+def test_half_precision_scores_are_those_of_rounded_vectors(isa: str, metric: Metric) -> None:
+    """NumPy rounds to float16 as IEEE 754 says; ours must, too, and only the vectors, not the query."""
+    _kernel.set_isa(isa)
+    vectors, queries = random(500, 37), random(20, 37, seed=1)
+    vectors[0] = 2.0 ** -np.arange(37)      # down to halves that are subnormal
+    vectors[1, :] = 1e-7
+    index = HNSW(37, metric, m=8, precision="float16")
+    index.add(vectors)
+    unit, asked = np.empty_like(vectors), np.empty_like(queries)
+    _kernel.prepare(vectors, metric, unit)
+    _kernel.prepare(queries, metric, asked)
+    rounded = unit.astype(np.float16).astype(np.float32)
+    _, kept = index.sample(500)
+    np.testing.assert_array_equal(kept, rounded)
+    truth = reference.search(rounded, asked, 10, "dot" if metric == "cosine" else metric)
+    rows, scores, _, _ = index.run(queries, 10, 64, plan="exact")
+    np.testing.assert_array_equal(rows, truth[0])
+    np.testing.assert_allclose(scores, truth[1], rtol=2e-5, atol=2e-5)
+
+
+def test_half_precision_is_the_default_only_where_it_is_safe() -> None:
+    sizes = {(metric, precision): filled(300, 64, metric, precision=precision).stats()["total_bytes"]
+             for metric in METRICS for precision in PRECISIONS}
+    assert sizes["cosine", "auto"] == sizes["cosine", "float16"] < sizes["cosine", "float32"]
+    for metric in ("dot", "euclidean"):
+        assert sizes[metric, "auto"] == sizes[metric, "float32"] > sizes[metric, "float16"]
+    with pytest.raises(InvalidInput, match="precision 'half' is unknown"):
+        HNSW(3, precision="half")  # type: ignore[arg-type]
+    with pytest.raises(InvalidInput, match="float16"):
+        HNSW(3, "dot", precision="float16").add(np.full((4, 3), 70_000, dtype=np.float32))
+
+
 @pytest.mark.parametrize("quantization", CODES)
 @pytest.mark.parametrize("metric", METRICS)
 def test_an_update_keeps_the_row(metric: Metric, quantization: Quantization | None) -> None:
-    index, vectors = filled(500, 16, metric, m=8, quantization=quantization), random(500, 16)
+    index = filled(500, 16, metric, m=8, quantization=quantization, precision="float32")
+    vectors = random(500, 16)
     rows = np.random.default_rng(0).permutation(500)[:200]
     vectors[rows] = random(200, 16, seed=1)
     index.update(rows, vectors[rows])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -33,25 +34,39 @@ class Exported:
         parts, live = index._graph.parts(), index.live_rows()
         self.index, self.top, self.levels = index, int(parts["top"]), parts["levels"]
         self.entry, self.root = int(live[parts["entry"]]), int(live[parts["root"]])
+        self.spread = float(parts["spread"])
+        self.compared = 0                       # rows, each counted once a query
         self.twin = reference.ReferenceNSW(index.metric)
         self.twin.vectors = np.zeros((index.rows_ever, index.dim))
         self.twin.vectors[live] = index._graph.vectors(live)
 
-    def search(self, queries: Vectors, ef: int) -> Rows:
+    def search(self, queries: Vectors, k: int, ef: int) -> Rows:
         """What our search does, in the twin's words: down the levels step by step, then along the lowest one from all
         that was met on the way, and from the root."""
-        rows = np.full((len(queries), ef), -1)
-        for i, query in enumerate(queries.astype(np.float64)):
-            distance = self.twin.distance_from(query)
+        rows = np.full((len(queries), k), -1)
+        stop = reference.Stop.of(k, ef, self.spread, self.index.metric) if self.spread and k < ef else None
+        prepared = queries.astype(np.float64)
+        for i, query in enumerate(reference.unit(prepared) if self.index.metric == "cosine" else prepared):
+            seen: set[int] = set()
+            distance = self.counted(self.twin.distance_from(query), seen)
             met = {self.entry}
             for level in range(self.top, 0, -1):
                 followed = None
                 while (best := self.nearest(distance, met)) != followed:
                     met.update(self.index.neighbours(best, level))
                     followed = best
-            found = reference.search_layer(distance, self.index.neighbours, sorted(met | {self.root}), ef)
-            rows[i, :len(found)] = [row for _, row in found]
+            found = reference.search_layer(distance, self.index.neighbours, sorted(met | {self.root}),
+                                           ef if stop is None else stop.most, stop)
+            rows[i, :min(len(found), k)] = [row for _, row in found][:k]
+            self.compared += len(seen)
         return rows
+
+    @staticmethod
+    def counted(distance: reference.Distance, seen: set[int]) -> reference.Distance:
+        def of(rows: Sequence[int]) -> reference.Doubles:
+            seen.update(rows)
+            return distance(rows)
+        return of
 
     @staticmethod
     def nearest(distance: reference.Distance, rows: set[int]) -> int:
@@ -101,7 +116,24 @@ def test_the_twin_along_our_links_finds_what_ours_finds(ours: type[SmallWorld], 
         index.repair()
         graph = Exported(index)
         for ef in (1, 7, 40):
-            np.testing.assert_array_equal(index.search(queries, ef, ef_search=ef)[0], graph.search(queries, ef))
+            np.testing.assert_array_equal(index.search(queries, ef, ef_search=ef)[0], graph.search(queries, ef, ef))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("ours", [HNSW, NSW])
+def test_the_twin_ends_where_ours_ends(ours: type[SmallWorld], metric: Metric) -> None:
+    """The rule that ends a search: row for row, and after the same comparisons."""
+    centres = random(40, 12, seed=2) * 3
+    vectors = random(3000, 12) + centres[np.random.default_rng(3).integers(0, 40, 3000)]
+    index, queries = ours(12, metric, m=4, ef_construction=30, quantization=None), np.tile(centres, (5, 1)) + random(200, 12, seed=1)
+    index.add(vectors)
+    graph = Exported(index)
+    assert (graph.spread > 0) is (metric != "dot")
+    for k, ef in ((1, 4), (1, 10), (3, 12), (5, 20), (10, 64)):
+        graph.compared = 0
+        rows, _, compared, _ = index.run(queries, k, ef)
+        np.testing.assert_array_equal(rows, graph.search(queries, k, ef))
+        assert compared == graph.compared
 
 
 @pytest.mark.parametrize("metric", ["dot", "euclidean"])
@@ -113,7 +145,7 @@ def test_ties_too(metric: Metric) -> None:
     index.add(vectors)
     graph, queries = Exported(index), vectors[:960:40] + 1
     for ef in (1, 10, 50):
-        np.testing.assert_array_equal(index.search(queries, ef, ef_search=ef)[0], graph.search(queries, ef))
+        np.testing.assert_array_equal(index.search(queries, ef, ef_search=ef)[0], graph.search(queries, ef, ef))
 
 
 @pytest.mark.parametrize("m", [4, 16])

@@ -48,8 +48,8 @@ def test_it_finds_what_exact_search_finds(database: Database, index: Any) -> Non
     for i in range(40):
         mine, true = graph.query(vector=VECTORS[i], top_k=10), flat.query(vector=VECTORS[i], top_k=10)
         shared += len(set(ids(mine)) & set(ids(true)))
-        assert all(match.score == next(t.score for t in true.matches if t.id == match.id)
-                   for match in mine.matches if match.id in ids(true))
+        assert all(match.score == pytest.approx(next(t.score for t in true.matches if t.id == match.id), abs=2e-4)
+                   for match in mine.matches if match.id in ids(true))  # vectors rounded to half precision
     assert shared >= 380
     for i in range(20):  # few pass: all of them are compared
         wanted = {"third": {"$eq": 1}}

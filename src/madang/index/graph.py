@@ -22,9 +22,11 @@ from madang.index.protocol import Allow, Metric, Rows, Scores, Vectors
 
 Quantization: TypeAlias = Literal["auto", "int8", "int4"]
 QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
+Precision: TypeAlias = Literal["auto", "float16", "float32"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Plan: TypeAlias = Literal["graph", "codes", "exact"]
 
-_VERSION = 1
+_VERSION = 2
 _FEWEST = 1000        # vectors from which codes can be judged
 _JUDGED = 250_000     # of them at most
 
@@ -38,7 +40,7 @@ class SmallWorld:
 
     def __init__(self, dim: int | None = None, metric: Metric = "cosine", *, m: int = 16, ef_construction: int = 200,
                  ef_search: int = 64, seed: int = 0, quantization: Quantization | None = "auto",
-                 target_recall: float | None = None) -> None:
+                 target_recall: float | None = None, precision: Precision = "auto") -> None:
         self._dim = 0 if dim is None else check_count(dim, "dim", 1, "the width of the vectors")
         self._metric = check_metric(metric)
         self.m = check_count(m, "m", 2, "how many links to choose for each vector, 8 to 48 as a rule")
@@ -53,6 +55,9 @@ class SmallWorld:
                                remedy=f"Choose one of {', '.join(QUANTIZATIONS)}, or None for float32.")
         self.quantization = quantization
         self.target_recall = check_target(target_recall)
+        if precision not in PRECISIONS:
+            raise InvalidInput(f"precision {precision!r} is unknown.", remedy=f"Choose one of {', '.join(PRECISIONS)}.")
+        self.precision = precision
         self._code: str | None = {"int8": "int8", "int4": "int4", None: "float32"}.get(quantization)
         self._graph: _kernel.Graph | None = None
         self._starting = threading.Lock()
@@ -62,7 +67,7 @@ class SmallWorld:
     def __repr__(self) -> str:
         return (f"{type(self).__name__}(dim={self._dim or None}, metric={self._metric!r}, m={self.m}, "
                 f"ef_construction={self.ef_construction}, ef_search={self.ef_search}, seed={self.seed}, "
-                f"quantization={self.quantization!r})")
+                f"quantization={self.quantization!r}, precision={self.precision!r})")
 
     def __len__(self) -> int:
         """The number of live rows."""
@@ -248,7 +253,7 @@ class SmallWorld:
         settings: dict[str, Any] = {"dim": self._dim, "metric": self._metric, "m": self.m,
                                     "ef_construction": self.ef_construction, "ef_search": self.ef_search,
                                     "seed": self.seed, "quantization": self.quantization, "code": self._code,
-                                    "target_recall": self.target_recall}
+                                    "target_recall": self.target_recall, "precision": self.precision}
         arrays: container.Arrays = {}
         if self._graph is not None:
             for name, value in self._graph.parts().items():
@@ -269,7 +274,7 @@ class SmallWorld:
             index = cls(settings["dim"] or None, settings["metric"], m=settings["m"],
                         ef_construction=settings["ef_construction"], ef_search=settings["ef_search"],
                         seed=settings["seed"], quantization=settings["quantization"],
-                        target_recall=settings["target_recall"])
+                        target_recall=settings["target_recall"], precision=settings["precision"])
             index._code = settings["code"]
             if arrays:
                 graph = index._new_graph(index._dim, settings["code"])
@@ -292,9 +297,10 @@ class SmallWorld:
         return self._new_graph(vectors.shape[1], code)
 
     def _new_graph(self, dim: int, code: str) -> _kernel.Graph:
+        half = code != "float32" and (self.precision == "float16" or (self.precision == "auto" and self._metric == "cosine"))
         try:
             return _kernel.Graph(dim, self._metric, code, self.m, self.ef_construction, self.seed,
-                                 self._layered, self._alpha)
+                                 self._layered, self._alpha, half)
         except ValueError as error:
             raise InvalidInput(str(error)) from None
 

@@ -8,8 +8,9 @@ kernel's links finds, query by query, what the kernel finds.
 from __future__ import annotations
 
 import math
-from bisect import insort
+from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import TypeAlias
 
@@ -56,17 +57,41 @@ def search(vectors: Vectors, queries: Vectors, k: int, metric: Metric,
     return _table([sorted(zip((-mine).tolist(), allowed.tolist(), strict=True)) for mine in everything], k)
 
 
-def search_layer(distance: Distance, links: Links, entries: Sequence[int], ef: int) -> Near:
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """When a walk ends before it has followed all of the `most` nearest: at the first row that is not among the `least`
+    nearest, and whose squared distance is more than `slack` times that of the k-th (Al-Jazzazi et al. 2025, "Distance
+    adaptive beam search", arXiv 2505.15636, with a slack that comes from the data)."""
+
+    k: int
+    least: int
+    most: int
+    slack: float
+    squared: Callable[[float], float]     # of what the distance function returns
+
+    @classmethod
+    def of(cls, k: int, ef: int, spread: float, metric: Metric) -> Stop:
+        """For `ef_search` = ef, where squared distances grow with the rank of a neighbour as rank^spread."""
+        return cls(k, max(ef // 2, k), 3 * ef, (ef / k) ** spread,
+                   (lambda distance: 2 + 2 * distance) if metric == "cosine" else (lambda distance: distance))
+
+    def ends(self, candidate: tuple[float, int], found: Near) -> bool:
+        return (bisect_left(found, candidate) >= self.least
+                and self.squared(candidate[0]) > self.slack * self.squared(found[self.k - 1][0]))
+
+
+def search_layer(distance: Distance, links: Links, entries: Sequence[int], ef: int, stop: Stop | None = None) -> Near:
     """The ef nearest rows that a walk along links meets (Malkov & Yashunin 2018, algorithm 2).
 
-    From the entries on, the nearest row not yet followed is followed, until it would be farther than all ef found.
+    From the entries on, the nearest row not yet followed is followed, until it would be farther than all ef found, or
+    until `stop` says so, which is given with ef = stop.most.
     """
     visited = set(entries)
     candidates = sorted(zip(distance(sorted(visited)).tolist(), sorted(visited), strict=True))
     found = candidates[:ef]
     while candidates:
         nearest = heappop(candidates)
-        if len(found) == ef and nearest > found[-1]:
+        if (len(found) == ef and nearest > found[-1]) or (stop is not None and stop.ends(nearest, found)):
             break
         new = [row for row in links(nearest[1]) if row not in visited]
         visited.update(new)
