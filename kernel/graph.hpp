@@ -38,7 +38,8 @@ class Graph {
 public:
     Graph(const Shape& shape, const Kernel& (*kernel)()) : world_(shape), kernel_(kernel) {}
 
-    // Add prepared vectors as new rows, or where `rows` is given in place of those rows. Throws std::bad_alloc.
+    // Add prepared vectors as new rows, or where `replacing` as these rows, whether they are there or not yet.
+    // Throws std::bad_alloc.
     void add(const float* vectors, std::int64_t count, std::int64_t* rows, bool replacing, std::int64_t wanted_threads) {
         const std::lock_guard writing(writing_);
         if (count == 0) return;
@@ -53,7 +54,10 @@ public:
                 rows_.set(row, slot);
             });
         }
-        if (replacing) heal(threads, false);
+        if (replacing) {
+            for (std::int64_t i = 0; i < count; ++i) rows_ever = std::max(rows_ever, rows[i] + 1);
+            heal(threads, false);
+        }
         measure_spread();
     }
 

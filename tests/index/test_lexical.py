@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from madang.base.errors import InvalidInput
+from madang.base.errors import Corrupt, InvalidInput, NotFound
 from madang.index.lexical import Lexical
 
 Documents = Mapping[int, Mapping[int, float]]
@@ -87,6 +88,7 @@ bags = st.dictionaries(st.integers(0, 12) | st.sampled_from([2**31, 2**32 - 1, 2
 steps = st.one_of(
     st.tuples(st.just("add"), st.dictionaries(st.integers(0, 60), bags, max_size=12)),
     st.tuples(st.just("remove"), st.lists(st.integers(0, 70), max_size=25)),
+    st.tuples(st.just("reload"), st.none()),
     st.tuples(st.just("search"), st.tuples(bags, st.integers(1, 20),
                                            st.none() | st.sets(st.integers(0, 70), max_size=30))),
 )
@@ -106,6 +108,8 @@ def test_against_a_dictionary(script: list[tuple[str, Any]], parameters: tuple[f
             live = set(argument) & set(documents)
             assert index.remove(np.array(argument, np.int64)) == len(live)
             documents = {row: bag for row, bag in documents.items() if row not in live}
+        elif step == "reload":
+            index = Lexical.from_arrays(*index.to_arrays())
         else:
             check(index, documents, *argument)
         assert len(index) == len(documents)
@@ -257,3 +261,44 @@ def test_a_refused_search(arguments: Any, message: str) -> None:
 def test_refused_parameters(parameters: tuple[float, float]) -> None:
     with pytest.raises(InvalidInput):
         Lexical(*parameters)
+
+
+def test_a_saved_index_is_the_same_and_goes_on(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    index = Lexical(0.9, 0.4)
+    for start, size in ((0, 300), (400, 70), (900, 3)):
+        add(index, {row: {int(t): float(rng.integers(1, 4)) for t in rng.integers(0, 900, 40)}
+                    for row in range(start, start + size)})
+    index.remove(np.arange(0, 450, 5))
+    assert index.stats()["segments"] > 1
+    path = tmp_path / "postings.bin"
+    index.save(path)
+    before = path.read_bytes()
+    for mmap in (True, False):
+        loaded = Lexical.load(path, mmap)
+        assert (loaded.k1, loaded.b) == (0.9, 0.4)
+        assert loaded.stats() == index.stats()
+        assert search(loaded, {3: 1, 77: 2}, 100) == search(index, {3: 1, 77: 2}, 100)
+        add(loaded, {0: {10**6: 1}})
+        loaded.remove([1, 401])
+        assert [row for row, _ in search(loaded, {10**6: 1}, 5)] == [0]
+        assert len(loaded) == len(index) - 1
+    assert path.read_bytes() == before
+    path.write_bytes(before[:-5000])
+    with pytest.raises(Corrupt, match="truncated"):
+        Lexical.load(path)
+    with pytest.raises(NotFound):
+        Lexical.load(tmp_path / "nothing.bin")
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"k1": 1.2}, {"k1": 1.2, "b": 0.75, "c": 1}, {"k1": "1.2", "b": 0.75}, {"k1": 1.2, "b": None},
+    {"k1": -1, "b": 0.75}, {"k1": float("nan"), "b": 0.75}, {"k1": 1.2, "b": 1.5}, {"k1": True, "b": 0.75},
+])
+def test_saved_settings_that_are_refused(settings: dict[str, Any]) -> None:
+    index = Lexical()
+    add(index, {0: {1: 1.0}})
+    _, arrays = index.to_arrays()
+    with pytest.raises(Corrupt, match="settings"):
+        Lexical.from_arrays({"segments": 1, **settings}, arrays)
+    assert len(Lexical.from_arrays({"segments": 1, "k1": 1, "b": 0}, arrays)) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 from madang.base.errors import InvalidInput
 from madang.index import HNSW, NSW, Flat
 from madang.store import Database
-from madang.store.derived import load
+from madang.store.collection import _meta
+from madang.store.derived import TOKENS, load
 
 DIM = 24
-VECTORS = np.random.default_rng(0).standard_normal((600, DIM)).astype(np.float32)
+VECTORS = np.random.default_rng(0).standard_normal((1600, DIM)).astype(np.float32)
 
 
 def records(first: int, last: int) -> list[dict[str, Any]]:
@@ -38,10 +40,12 @@ def ids(result: Any) -> list[str]:
 def test_it_finds_what_exact_search_finds(database: Database, index: Any) -> None:
     graph, flat = database.create("graph", DIM, index=index), database.create("flat", DIM, index=Flat())
     for collection in (graph, flat):
-        collection.upsert(records(0, 500))
-        collection.delete([f"r{i}" for i in range(0, 500, 7)])
-        collection.update("r1", values=VECTORS[550])
-        collection.upsert(records(500, 520))
+        collection.upsert(records(0, 1400))
+        collection.wait_until_indexed()
+        collection.delete([f"r{i}" for i in range(0, 1400, 7)])
+        collection.update("r1", values=VECTORS[1550])
+        collection.upsert(records(1400, 1520))
+    assert str(graph.query(vector=VECTORS[0]).plan).startswith(f"{graph.index}(ef=64) + ")
     assert graph.index in ("hnsw", "nsw")
     assert graph.stats().index == graph.index
     shared = 0
@@ -61,8 +65,10 @@ def test_it_finds_what_exact_search_finds(database: Database, index: Any) -> Non
 def test_its_graph_is_read_back_and_not_built_again(tmp_path: Path) -> None:
     first = Database(tmp_path)
     collection = first.create("c", DIM, index=HNSW(m=8))
-    collection.upsert(records(0, 300))
+    collection.upsert(records(0, 1300))
+    collection.wait_until_indexed()
     before = collection.query(vector=VECTORS[3], top_k=20)
+    assert "hnsw(ef=64) + 276 exactly" in str(before.plan)
     collection.delete(["r3", "r4"])
     collection.query(vector=VECTORS[3])
     first.close()
@@ -70,7 +76,9 @@ def test_its_graph_is_read_back_and_not_built_again(tmp_path: Path) -> None:
     collection = second.open("c")
     after = collection.query(vector=VECTORS[3], top_k=20)
     assert ids(after)[:10] == [i for i in ids(before) if i not in ("r3", "r4")][:10]
+    assert collection._view is not None
     assert collection._view.changed == 0
+    assert len(collection._view.dense.index) == 1022
     collection.upsert([{"id": "r3", "values": VECTORS[3]}])  # what came after the file was written is found, too
     assert ids(collection.query(vector=VECTORS[3]))[0] == "r3"
     second.close()
@@ -80,7 +88,8 @@ def test_its_graph_is_read_back_and_not_built_again(tmp_path: Path) -> None:
 def test_a_graph_that_cannot_be_used_is_built_anew(tmp_path: Path, harm: str) -> None:
     first = Database(tmp_path)
     collection = first.create("c", DIM, index=HNSW(m=8))
-    collection.upsert(records(0, 200))
+    collection.upsert(records(0, 1100))
+    collection.wait_until_indexed()
     expected = ids(collection.query(vector=VECTORS[3]))
     first.close()
     directory = tmp_path / "collections" / "c"
@@ -89,7 +98,7 @@ def test_a_graph_that_cannot_be_used_is_built_anew(tmp_path: Path, harm: str) ->
         shutil.copytree(directory, tmp_path / "old")
         again = Database(tmp_path)
         again.open("c").delete(["r3"])
-        again.open("c").upsert(records(200, 210))
+        again.open("c").upsert(records(1100, 1110))
         again.open("c").query(vector=VECTORS[3])
         again.close()
         for old in [*directory.glob("index*")]:
@@ -100,12 +109,14 @@ def test_a_graph_that_cannot_be_used_is_built_anew(tmp_path: Path, harm: str) ->
     elif harm == "missing":
         graph.unlink()
     else:
-        target = graph if harm == "graph" else directory / "index.rows"
+        target = graph if harm == "graph" else directory / "index.view"
         content = bytearray(target.read_bytes())
         content[len(content) // 2 if harm == "graph" else 40] ^= 1
         target.write_bytes(bytes(content))
-    assert (load(directory, collection._spec) is None) == (harm != "stale")
     second = Database(tmp_path)
+    collection = second.open("c")
+    tokens = _meta(collection._db, TOKENS)
+    assert (load(directory, collection._spec, DIM, "cosine", tokens) is None) == (harm != "stale")
     found = ids(second.open("c").query(vector=VECTORS[3]))
     assert found[:len(expected) - 1] == expected[:len(expected) - 1]
     second.close()
@@ -114,10 +125,14 @@ def test_a_graph_that_cannot_be_used_is_built_anew(tmp_path: Path, harm: str) ->
 def test_target_recall_and_audit(database: Database) -> None:
     collection = database.create("c", DIM, index=HNSW(m=4, ef_construction=20))
     collection.upsert(records(0, 600))
+    with pytest.raises(InvalidInput, match="starts with 1,024 records"):
+        collection.audit()
+    collection.upsert(records(600, 1500))
+    collection.wait_until_indexed()
     result = collection.query(vector=VECTORS[3], target_recall=0.95)
     assert "hnsw(ef=" in str(result.plan)
     audit = collection.audit(samples=30)
-    assert audit.live == 600
+    assert audit.live == 1024
     assert audit.unreachable == 0
     assert "recall@10" in str(audit)
     with pytest.raises(InvalidInput, match="exactly"):
@@ -134,3 +149,61 @@ def test_an_index_that_does_not_fit_is_refused(database: Database, index: Any, w
     filled.add(VECTORS[:3])
     with pytest.raises(InvalidInput, match="holds vectors"):
         database.create("c", DIM, index=filled)
+
+
+def test_what_is_written_is_found_at_once_while_the_index_is_built(database: Database) -> None:
+    """Readers see every acknowledged write, however far the index is; and each answer is of one state."""
+    collection = database.create("c", DIM, index=HNSW(m=8))
+    failures: list[BaseException] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                found = collection.query(vector=VECTORS[0], top_k=1, filter={"third": {"$exists": True}}).matches
+                # "moving" is replaced again and again: it is always there, and there once
+                moving = [m for m in collection.query(vector=MOVING, top_k=2).matches if m.id == "moving"]
+                assert not found or found[0].metadata is not None
+                assert len(moving) == 1
+        except BaseException as error:
+            failures.append(error)
+
+    MOVING = VECTORS[1599]  # noqa: N806
+    collection.upsert([{"id": "moving", "values": MOVING}])
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for start in range(0, 1500, 75):
+        for again in range(4):
+            collection.upsert([{"id": f"{again}-{i}", "values": VECTORS[i]} for i in range(start, start + 75)])
+        collection.upsert([{"id": "moving", "values": MOVING}])
+        assert collection.query(vector=VECTORS[start + 74], top_k=1).matches[0].score == pytest.approx(1, abs=1e-3)
+        assert collection.delete([f"3-{start}"]) == 1
+        assert f"3-{start}" not in ids(collection.query(vector=VECTORS[start], top_k=5))
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert collection.wait_until_indexed(60)
+    assert collection.stats().records == 1500 * 4 - 20 + 1
+    copies = [{f"{n}-{i}" for n in range(3 if i % 75 == 0 else 4)} for i in range(0, 1500, 50)]
+    found = [set(ids(collection.query(vector=VECTORS[i], top_k=4))) for i in range(0, 1500, 50)]
+    assert all(mine & theirs for mine, theirs in zip(copies, found, strict=True))
+    assert sum(len(mine & theirs) for mine, theirs in zip(copies, found, strict=True)) > 0.9 * sum(map(len, copies))
+
+
+def test_the_same_records_give_the_same_graph_however_they_come(tmp_path: Path) -> None:
+    """Blocks are cut by number, not by time."""
+    contents = []
+    for name, step in (("one", 3100), ("many", 130)):
+        database = Database(tmp_path / name)
+        collection = database.create("c", DIM, index=HNSW(m=8))
+        for start in range(0, 3100, step):
+            collection.upsert([{"id": f"r{i}", "values": VECTORS[i % 1600] + i // 1600} for i in range(start, min(3100, start + step))])
+            collection.query(vector=VECTORS[0])
+        assert collection.wait_until_indexed(60)
+        assert collection._view is not None
+        collection._view.dense.index.save(tmp_path / f"{name}.bin")
+        contents.append((tmp_path / f"{name}.bin").read_bytes())
+        database.close()
+    assert contents[0] == contents[1]

@@ -53,14 +53,16 @@ class Match:
 class Plan:
     """How a query was answered: which search ran over how many candidates, and why."""
 
-    dense: str | None = None       # "exact" today; graph plans come with the graph indexes
+    dense: str | None = None       # "exact", "hnsw(ef=64)", "hnsw(ef=64) + 512 exactly", ...
     lexical: str | None = None     # "bm25"
     fusion: str | None = None      # "rrf(k=60, dense=1, lexical=1)"
     candidates: int = 0            # live records that passed namespace and filter
+    compared: int = 0              # vectors or codes of vectors that the dense search compared
 
     def __str__(self) -> str:
         parts = [p for p in (self.dense, self.lexical, self.fusion) if p]
-        return f"{' + '.join(parts) or 'none'} over {self.candidates:,} candidates"
+        said = f"{' + '.join(parts) or 'none'} over {self.candidates:,} candidates"
+        return f"{said}, {self.compared:,} compared" if self.compared else said
 
 
 @dataclass(frozen=True, slots=True)

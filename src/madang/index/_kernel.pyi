@@ -39,7 +39,7 @@ class Graph:
     @property
     def code(self) -> str: ...
     def add(self, vectors: Vectors, rows: Rows | None = None, threads: int = 1) -> Rows:
-        """Add raw vectors (n, dim), as new rows or in place of live ones; returns the rows (n, 1)."""
+        """Add raw vectors (n, dim), as new rows or as these rows, live or not; returns the rows (n, 1)."""
     def remove(self, rows: Rows, threads: int = 1) -> int:
         """Remove rows; returns how many were live."""
     def search(self, queries: Vectors, k: int, ef: int, rerank: int, rows: Rows | None = None,

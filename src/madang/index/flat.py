@@ -105,6 +105,11 @@ class Flat:
     def metric(self) -> Metric:
         return self._metric
 
+    @property
+    def rows_ever(self) -> int:
+        """How many rows were ever given out."""
+        return self._view.rows_ever
+
     def add(self, vectors: Vectors, threads: int = 0) -> Rows:
         """Add float32 vectors (n, dim) and return their rows (n,) int64, ascending; all of them or none.
 

@@ -89,10 +89,11 @@ class SmallWorld:
 
     # Writing
 
-    def add(self, vectors: Vectors, threads: int = 0) -> Rows:
+    def add(self, vectors: Vectors, threads: int = 0, *, rows: Rows | None = None) -> Rows:
         """Add float32 vectors (n, dim) and return their rows (n,) int64, ascending; all of them or none.
 
-        The links come out the same for any number of threads (0: all cores). Others may search meanwhile.
+        `rows` (n,) int64 are numbers to give them, ascending and above all there ever were: for callers who number
+        vectors themselves, some of which are gone before they come here. The links come out the same for any number of threads (0: all cores). Others may search meanwhile.
         Raises InvalidInput for another shape or dtype, NaN, infinity, and (dot, euclidean) vectors so long that a score
         could overflow.
         """
@@ -102,8 +103,9 @@ class SmallWorld:
             return np.empty(0, dtype=np.int64)
         with self._starting:
             graph = self._graph_for(vectors)
+            numbers = None if rows is None else self._new_rows(rows, len(vectors))
             try:
-                rows = graph.add(vectors, threads=threads).reshape(-1)
+                rows = graph.add(vectors, numbers, threads=threads).reshape(-1)
             except ValueError as error:
                 raise InvalidInput(str(error)) from None
             self._graph, self._dim = graph, vectors.shape[1]
@@ -164,7 +166,8 @@ class SmallWorld:
                 first search after much has changed takes longer.
 
         Returns:
-            rows (q, k) int64 padded with -1, and scores (q, k) float32 padded with -inf; scores are exact.
+            rows (q, k) int64 padded with -1, and scores (q, k) float32 padded with -inf; scores are those of the vectors,
+            as `precision` keeps them, not of codes.
 
         Raises:
             InvalidInput: another shape or dtype, NaN or infinity, k below 1, rows that were never added.
@@ -173,6 +176,8 @@ class SmallWorld:
         queries = as_vectors(queries, self._dim or None, "queries")
         threads = check_count(threads, "threads", 0, "0 for all cores")
         ef = self.breadth(queries, k, ef_search, target_recall)
+        if allow is not None:
+            as_allow(allow, self.rows_ever)
         rows, scores, _, _ = self.run(queries, k, ef, allow=allow, threads=threads)
         return rows, scores
 
@@ -188,14 +193,18 @@ class SmallWorld:
             plan: Plan | None = None) -> tuple[Rows, Scores, int, bool]:
         """A search in detail: also how many distances it computed, and whether it scanned instead of following links.
 
-        `plan` forces "graph" (links), "codes" (compare all codes) or "exact" (compare all vectors).
+        `plan` forces "graph" (links), "codes" (compare all codes) or "exact" (compare all vectors). A mask may be
+        shorter than for `search`: rows that were added since are not allowed.
         """
         graph = self._graph
         if graph is None:
             if allow is not None:
                 as_allow(allow, 0)
             return _nothing(queries, k, self._metric)
-        numbers, mask = (None, None) if allow is None else as_allow(allow, graph.rows_ever)
+        numbers, mask = (None, None)
+        if allow is not None:
+            marks = isinstance(allow, np.ndarray) and allow.dtype == np.bool_
+            numbers, mask = as_allow(allow, len(allow) if marks else graph.rows_ever)
         try:
             return graph.search(queries, k, ef, self.rerank(k, ef), numbers, mask, threads, plan or "")
         except ValueError as error:
@@ -287,6 +296,15 @@ class SmallWorld:
         return index
 
     # Plumbing
+
+    def _new_rows(self, rows: Rows, count: int) -> Rows:
+        numbers = as_rows(rows, "rows")
+        if len(numbers) != count:
+            raise InvalidInput(f"rows has {len(numbers)} numbers for {count} vectors.", remedy="Give one for each.")
+        if numbers[0] < self.rows_ever or (np.diff(numbers) <= 0).any() or numbers[-1] >= 2**62:
+            raise InvalidInput(f"rows must be ascending and at least {self.rows_ever}.",
+                               remedy="Use `update` for rows that are there.")
+        return numbers
 
     def _graph_for(self, vectors: Vectors) -> _kernel.Graph:
         if self._graph is not None:

@@ -25,10 +25,13 @@ class HNSW(SmallWorld):
         m: links chosen per vector and level; the lowest level holds up to twice as many. More links find more and take
             more memory: 8 to 16 for easy data, 24 to 48 for hard data or recall near 1.
         ef_construction: candidates considered for them; more make a better graph, built more slowly.
-        ef_search: candidates kept while searching, unless a search says otherwise; more find more and take longer.
+        ef_search: candidates followed by a search, unless it says otherwise; more find more and take longer. On average:
+            a search ends at the distance that the ef-th neighbour usually has, between half and three times as many.
         seed: of the levels. The same data, parameters and seed give the same bytes on any number of threads.
         quantization: how vectors are written down for the walk: "int8", "int4", None for float32, or "auto" for the
-            smallest that tells the first vectors' neighbours apart. Answers are ranked by float32 in any case.
+            smallest that tells the first vectors' neighbours apart. Answers are ranked by the vectors in any case.
+        precision: of these vectors: "float16" takes half the memory, and a score is off by about 2e-5; "float32"; or
+            "auto": float16 for cosine (where vectors have unit length, so that none is too long for it).
         target_recall: calibrate `ef_search` to reach this share of the true neighbours.
 
     Raises:

@@ -16,7 +16,7 @@ AnyIndex: TypeAlias = Flat | HNSW | NSW | IVF
 Spec: TypeAlias = dict[str, Any]
 
 _KINDS: dict[str, type[AnyIndex]] = {"flat": Flat, "hnsw": HNSW, "nsw": NSW, "ivf": IVF}
-_GRAPH = ("m", "ef_construction", "ef_search", "seed", "quantization", "target_recall")
+_GRAPH = ("m", "ef_construction", "ef_search", "seed", "quantization", "target_recall", "precision")
 _PARAMETERS = {"flat": (), "hnsw": _GRAPH, "nsw": _GRAPH, "ivf": ("nlist", "nprobe", "seed", "quantization")}
 
 

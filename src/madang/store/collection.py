@@ -8,6 +8,7 @@ import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,38 @@ from madang.base.records import Filter, Match, Plan, QueryResult, Record, Source
 from madang.index import Audit
 from madang.index.graph import SmallWorld
 from madang.index.specs import Spec
-from madang.store import filters, schema, validate
-from madang.store.derived import load as load_derived
-from madang.store.derived import save as save_derived
+from madang.store import derived, filters, schema, validate
+from madang.store.connections import Connections
 from madang.store.fusion import Fusion, reciprocal_rank
+from madang.store.indexer import Indexer
 from madang.store.lock import WriterLock
 from madang.store.protocol import CollectionStats, IdPage
-from madang.store.view import Slots, View
+from madang.store.tail import BLOCK, Slots
+from madang.store.view import Reading, View
 from madang.store.writing import Writer, indexed_text
 from madang.text.analyzer import Analyzer, analyzer_for, default_analyzer
+
+_MAX_WAITING = 100_000         # vectors that may wait for the index before writers wait for it, too
+
+
+class _MovedOn(Exception):
+    """A record that was found is gone: somebody wrote between the search and the reading of its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A query that was checked."""
+
+    vector: NDArray[np.float32] | None
+    words: str | None
+    k: int
+    namespace: str
+    filter: filters.Tree | None
+    fusion: Fusion
+    target_recall: float | None
+    metadata: bool
+    values: bool
+    document: bool
 
 
 class Collection:
@@ -41,7 +65,8 @@ class Collection:
         self._path = directory / schema.FILE_NAME
         self._lock = lock
         self._file = _identity(self._path)
-        self._guard = threading.RLock()
+        self._writing = threading.RLock()      # around the connection that writes
+        self._guard = threading.RLock()        # around the view and the connection it catches up with; never held long
         self._db, meta = schema.open_existing(self._path)
         try:
             self.name: str = directory.name
@@ -53,10 +78,15 @@ class Collection:
         except KeyError as error:
             self._db.close()
             raise Corrupt(f"{self._path} lacks {error} in its metadata.", remedy="Restore it from a backup.") from None
-        self._view, self._fresh = View(self.dim, self.metric, self._spec), True
+        self._connections = Connections(self._path)
+        self._watch = schema.connect(self._path)
+        self._view: View | None = None
+        self._version = -1                     # SQLite's number for the state that the view has seen
         self._generation: int = meta.get("generation", 0)
         self._analyzer: Analyzer | None = None
         self._writer: Writer | None = None
+        self._indexer = Indexer(self._index_some, self.name)
+        self._closed = False
 
     # Writing
 
@@ -84,7 +114,7 @@ class Collection:
             raise InvalidInput(f"update of {id!r} changes nothing.", remedy="Give values or set_metadata.")
         validate.namespace_name(namespace)
         with self._write() as writer:
-            found = self._records([validate.record_id(id)], namespace)
+            found = self._records(self._db, [validate.record_id(id)], namespace)
             if id not in found:
                 raise NotFound(f"collection {self.name!r} has no record {id!r} in namespace {namespace!r}.",
                                remedy="Use upsert to create it.")
@@ -144,7 +174,7 @@ class Collection:
                 writer.index_text([(row, indexed_text(text, context))
                                    for row, text, context in stored[start:start + 1000]])
             schema.put_meta(self._db, "analyzer", default_analyzer().signature)
-            schema.put_meta(self._db, "generation", (self._meta("generation") or 0) + 1)
+            schema.put_meta(self._db, "generation", (_meta(self._db, "generation") or 0) + 1)
         return len(stored)
 
     # Reading
@@ -171,73 +201,117 @@ class Collection:
             raise InvalidInput(f"target_recall must be above 0 and at most 1, not {target_recall!r}.")
         wanted = validate.top_k(top_k)
         validate.namespace_name(namespace)
-        dense = None if vector is None else validate.vector(vector, self.dim, "vector")
-        words = validate.text(text, "text")
         tree = None if filter is None else filters.parse(filter)
-        with self._read():
-            mask, candidates = self._view.allowed(self._db, namespace, tree)
-            slots, scores, plan = self._search(dense, words, wanted, mask, candidates, fusion or Fusion(),
-                                               target_recall)
-            matches = self._matches(slots, scores, include_metadata, include_values, include_document)
-        return QueryResult(matches, plan, namespace)
+        asked = _Asked(None if vector is None else validate.vector(vector, self.dim, "vector"),
+                       validate.text(text, "text"), wanted, namespace, tree, fusion or Fusion(), target_recall,
+                       include_metadata, include_values, include_document)
+        for _ in range(3):
+            try:
+                return self._answer(asked)
+            except _MovedOn:
+                continue
+        with self._guard, self._reporting():   # the same in one transaction: slower, and nobody can come between
+            self._refresh()
+            self._watch.execute("BEGIN")
+            try:
+                self._catch_up()
+                return self._answer(asked, self._watch)
+            finally:
+                self._watch.execute("COMMIT")
 
-    def _search(self, dense: NDArray[np.float32] | None, words: str | None, k: int, mask: NDArray[np.bool_],
-                candidates: int, fusion: Fusion,
-                target_recall: float | None) -> tuple[Slots, Sequence[float], Plan]:
-        if candidates == 0:
-            return np.empty(0, dtype=np.int64), [], Plan(candidates=0)
-        if words is None and dense is not None:
-            slots, scores, how = self._view.nearest(dense, k, mask, target_recall)
-            return slots, scores.tolist(), Plan(dense=how, candidates=candidates)
-        depth = k if dense is None else max(fusion.depth, k)
-        hits, lexical_scores = self._lexical(words or "", depth, mask)
-        if dense is None:
-            return hits, lexical_scores.tolist(), Plan(lexical="bm25", candidates=candidates)
-        near, _, how = self._view.nearest(dense, depth, mask, target_recall)
-        rankings = [near.tolist() if fusion.dense else [], hits.tolist() if fusion.lexical else []]
-        fused = reciprocal_rank(rankings, [fusion.dense, fusion.lexical], fusion.k)[:k]
-        plan = Plan(dense=how, lexical="bm25", fusion=str(fusion), candidates=candidates)
-        return np.array([slot for slot, _ in fused], dtype=np.int64), [score for _, score in fused], plan
+    def _answer(self, asked: _Asked, connection: sqlite3.Connection | None = None) -> QueryResult:
+        """Search without holding anything, then read what was found: from `connection`, or a new snapshot."""
+        depth = asked.k if asked.vector is None or asked.words is None else max(asked.fusion.depth, asked.k)
+        words = None
+        with self._guard, self._reporting():
+            if connection is None:
+                self._refresh()
+            view = self._current
+            reading = view.reading(asked.namespace, asked.filter)
+            if asked.words is not None and reading.candidates:
+                words = self._lexical(view, asked.words, depth, reading)
+        if not reading.candidates:
+            return QueryResult([], Plan(candidates=0), asked.namespace)
+        near = None if asked.vector is None else reading.nearest(asked.vector, depth, asked.target_recall)
+        if words is None and near is not None:
+            slots, scores = near.slots, near.scores.tolist()
+            plan = Plan(dense=near.how, candidates=reading.candidates, compared=near.compared)
+        elif words is not None and near is None:
+            slots, scores = words[0], words[1].tolist()
+            plan = Plan(lexical="bm25", candidates=reading.candidates)
+        else:
+            assert words is not None
+            assert near is not None
+            fusion = asked.fusion
+            rankings = [near.slots.tolist() if fusion.dense else [], words[0].tolist() if fusion.lexical else []]
+            fused = reciprocal_rank(rankings, [fusion.dense, fusion.lexical], fusion.k)[:asked.k]
+            slots, scores = np.array([slot for slot, _ in fused], dtype=np.int64), [score for _, score in fused]
+            plan = Plan(dense=near.how, lexical="bm25", fusion=str(fusion), candidates=reading.candidates,
+                        compared=near.compared)
+        return QueryResult(self._matches(view, slots, scores, asked, connection), plan, asked.namespace)
 
-    def _lexical(self, words: str, k: int, mask: NDArray[np.bool_]) -> tuple[Slots, NDArray[np.float32]]:
+    def _lexical(self, view: View, words: str, k: int, reading: Reading) -> tuple[Slots, NDArray[np.float32]]:
         terms = self.analyzer.query_terms(words)
         known: dict[str, int] = {}
         names = list(terms)
         for start in range(0, len(names), 500):
             part = names[start:start + 500]
             marks = ",".join("?" * len(part))
-            known |= dict(self._db.execute(f"SELECT term, term_id FROM terms WHERE term IN ({marks})", part))
+            known |= dict(self._watch.execute(f"SELECT term, term_id FROM terms WHERE term IN ({marks})", part))
         ids = np.fromiter(known.values(), dtype=np.int64, count=len(known))
         weights = np.fromiter((terms[name] for name in known), dtype=np.float32, count=len(known))
-        return self._view.lexical.search(ids, weights, k, mask)
+        return view.words(ids, weights, k, reading.allowed)
 
-    def _matches(self, slots: Slots, scores: Sequence[float], with_metadata: bool, with_values: bool,
-                 with_document: bool) -> list[Match]:
+    def _matches(self, view: View, slots: Slots, scores: Sequence[float], asked: _Asked,
+                 connection: sqlite3.Connection | None) -> list[Match]:
+        ids = view.names.of(slots.tolist())
+        if not (asked.metadata or asked.values or asked.document) or not ids:
+            return [Match(identity, float(score)) for identity, score in zip(ids, scores, strict=True)]
+        rows = view.rows.view()[slots].tolist()
+        if connection is not None:
+            found = self._stored(connection, rows, asked)
+        else:
+            with self._reporting(), self._connections.reading() as connection:
+                found = self._stored(connection, rows, asked)
+        if len(found) < len(rows):
+            raise _MovedOn
         matches = []
-        for row, score in zip(self._view.rows_of(slots), scores, strict=True):
-            identity, metadata, document = self._db.execute(
-                "SELECT id, metadata, document FROM records WHERE row = ?", (row,)).fetchone()
-            values = None
-            if with_values:
-                (data,) = self._db.execute("SELECT data FROM vectors WHERE row = ?", (row,)).fetchone()
-                values = np.frombuffer(data, dtype="<f4")
-            matches.append(Match(identity, float(score), json.loads(metadata) if with_metadata else None, values,
-                                 document if with_document else None))
+        for identity, row, score in zip(ids, rows, scores, strict=True):
+            metadata, document, values = found[row]
+            matches.append(Match(identity, float(score), json.loads(metadata) if asked.metadata else None,
+                                 np.frombuffer(values, dtype="<f4") if asked.values else None, document))
         return matches
+
+    @staticmethod
+    def _stored(connection: sqlite3.Connection, rows: list[int],
+                asked: _Asked) -> dict[int, tuple[str, str | None, bytes]]:
+        """Metadata, document and vector of rows, where they are asked for; rows that are gone are left out."""
+        found: dict[int, tuple[str, str | None, bytes]] = {}
+        document = "document" if asked.document else "NULL"
+        tables = "records JOIN vectors USING (row)" if asked.values else "records"
+        for start in range(0, len(rows), 500):
+            part = rows[start:start + 500]
+            for row, metadata, text, values in connection.execute(
+                    f"SELECT row, metadata, {document}, {'data' if asked.values else 'NULL'} FROM {tables} "
+                    f"WHERE row IN ({','.join('?' * len(part))})", part):
+                found[row] = metadata, text, values
+        return found
 
     def fetch(self, ids: Sequence[str], namespace: str = "") -> dict[str, Record]:
         """Records by id; unknown ids are left out."""
         wanted = validate.ids(ids)
         validate.namespace_name(namespace)
-        with self._guard, self._reporting():
-            found = self._records(wanted, namespace)
+        with self._reporting(), self._connections.reading() as connection:
+            found = self._records(connection, wanted, namespace)
         return {identity: found[identity][0] for identity in wanted if identity in found}
 
-    def _records(self, ids: Sequence[str], namespace: str) -> dict[str, tuple[Record, int | None]]:
+    @staticmethod
+    def _records(connection: sqlite3.Connection, ids: Sequence[str],
+                 namespace: str) -> dict[str, tuple[Record, int | None]]:
         """Each found record with the source it belongs to."""
         found: dict[str, tuple[Record, int | None]] = {}
         for identity in ids:
-            stored = self._db.execute(
+            stored = connection.execute(
                 "SELECT r.metadata, r.document, r.context, r.source, v.data, s.indices, s.data FROM records r "
                 "JOIN vectors v USING (row) LEFT JOIN sparse s USING (row) WHERE r.namespace = ? AND r.id = ?",
                 (namespace, identity)).fetchone()
@@ -255,58 +329,66 @@ class Collection:
             raise InvalidInput(f"limit must be a whole number from 1 to {validate.MAX_TOP_K:,}, not {limit!r}.")
         validate.namespace_name(namespace)
         prefix, cursor = validate.text(prefix, "prefix") or "", validate.text(cursor, "cursor")
-        with self._guard, self._reporting():
-            found = [identity for (identity,) in self._db.execute(
+        with self._reporting(), self._connections.reading() as connection:
+            found = [identity for (identity,) in connection.execute(
                 "SELECT id FROM records WHERE namespace = ? AND id >= ? AND id > ? AND substr(id, 1, ?) = ? "
                 "ORDER BY id LIMIT ?", (namespace, prefix, cursor or "", len(prefix), prefix, limit + 1))]
         return IdPage(found[:limit], found[limit - 1] if len(found) > limit else None)
 
     def stats(self) -> CollectionStats:
         """Counts and settings."""
-        with self._guard, self._reporting():
-            namespaces = dict(self._db.execute("SELECT namespace, COUNT(*) FROM records GROUP BY namespace "
-                                               "ORDER BY namespace"))
-            (sources,) = self._db.execute("SELECT COUNT(*) FROM sources").fetchone()
-            sequence, analyzer = self._meta("sequence"), self._meta("analyzer")
+        with self._reporting(), self._connections.reading() as connection:
+            namespaces = dict(connection.execute("SELECT namespace, COUNT(*) FROM records GROUP BY namespace "
+                                                 "ORDER BY namespace"))
+            (sources,) = connection.execute("SELECT COUNT(*) FROM sources").fetchone()
+            sequence, analyzer = _meta(connection, "sequence"), _meta(connection, "analyzer")
         size = sum(path.stat().st_size for path in self._path.parent.iterdir() if path.is_file())
         return CollectionStats(self.name, sum(namespaces.values()), namespaces, sources, self.dim, self.metric,
                                self.index, self.embedder, analyzer, size, sequence)
 
     def sources(self, namespace: str = "") -> dict[str, SourceInfo]:
         """The documents records were cut from, by uri."""
-        with self._guard, self._reporting():
-            rows = self._db.execute("SELECT uri, content_hash, media_type, title, size_bytes, "
+        with self._reporting(), self._connections.reading() as connection:
+            rows = connection.execute("SELECT uri, content_hash, media_type, title, size_bytes, "
                                     "(SELECT COUNT(*) FROM records r WHERE r.source = s.source), ingested_at "
                                     "FROM sources s WHERE namespace = ? ORDER BY uri", (namespace,))
             return {row[0]: SourceInfo(*row) for row in rows}
 
     def source(self, uri: str, namespace: str = "") -> Source | None:
         """A document with its text, or None."""
-        with self._guard, self._reporting():
-            row = self._db.execute("SELECT uri, content_hash, text, media_type, title, size_bytes, pages FROM sources "
-                                   "WHERE namespace = ? AND uri = ?", (namespace, uri)).fetchone()
+        with self._reporting(), self._connections.reading() as connection:
+            row = connection.execute("SELECT uri, content_hash, text, media_type, title, size_bytes, pages "
+                                     "FROM sources WHERE namespace = ? AND uri = ?", (namespace, uri)).fetchone()
         if row is None:
             return None
         uri, content_hash, text, media_type, title, size_bytes, pages = row
         return Source(uri, content_hash, zlib.decompress(text).decode("utf-8"), media_type, title, size_bytes,
                       tuple(json.loads(pages)))
 
-    def wait_until_indexed(self, timeout_s: float | None = None) -> None:
-        """Bring the index up to date now; else the next query does."""
-        with self._read():
-            pass
+    def wait_until_indexed(self, timeout_s: float | None = None) -> bool:
+        """Until the index has absorbed what it can; fewer than 1,024 records stay outside a graph, searched exactly.
+        False when the time is over first."""
+        with self._guard, self._reporting():
+            self._refresh()
+        if self.index == "flat":
+            return True
+        self._indexer.wake()
+        return self._indexer.wait(timeout_s)
 
     def audit(self, queries: Any = None, k: int = 10, ef_search: int | None = None, samples: int = 200) -> Audit:
         """Measure a graph index against exact search: recall by filter selectivity, and what cannot be reached.
 
-        `queries` (q, dim): real ones if you have them. Raises `InvalidInput` for an exact index: it is always right.
+        `queries` (q, dim): real ones if you have them. Raises `InvalidInput` where there is no graph: exact search is
+        always right.
         """
-        with self._read():
-            index = self._view.dense
-            if not isinstance(index, SmallWorld):
-                raise InvalidInput(f"collection {self.name!r} is searched exactly: there is nothing to measure.")
-            asked = None if queries is None else np.ascontiguousarray(queries, dtype=np.float32)
-            return index.audit(asked, k, ef_search=ef_search, samples=samples)
+        self.wait_until_indexed()
+        with self._guard:
+            index = self._current.dense.index
+        if not isinstance(index, SmallWorld) or not len(index):
+            raise InvalidInput(f"collection {self.name!r} is searched exactly: there is nothing to measure.",
+                               remedy=f"A graph index starts with {BLOCK:,} records." if self.index != "flat" else None)
+        asked = None if queries is None else np.ascontiguousarray(queries, dtype=np.float32)
+        return index.audit(asked, k, ef_search=ef_search, samples=samples)
 
     # Plumbing
 
@@ -318,18 +400,17 @@ class Collection:
     @property
     def analyzer(self) -> Analyzer:
         """The analyzer the word index was made with, or an error naming the command that rebuilds it."""
-        if self._analyzer is None:
-            self._analyzer = analyzer_for(self._meta("analyzer"), self.name)
-        return self._analyzer
-
-    def _meta(self, key: str) -> Any:
-        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return None if row is None else json.loads(row[0])
+        found = self._analyzer
+        if found is None:
+            with self._reporting(), self._connections.reading() as connection:
+                found = self._analyzer = analyzer_for(_meta(connection, "analyzer"), self.name)
+        return found
 
     @contextmanager
     def _write(self, analyzer: Analyzer | None = None) -> Iterator[Writer]:
         """A write transaction: everything inside is committed and synced, or nothing is."""
-        with self._guard, self._reporting():
+        self._wait_for_room()
+        with self._writing, self._reporting():
             self._lock.acquire()
             self._check_there()
             if analyzer is not None:
@@ -339,33 +420,62 @@ class Collection:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
-                schema.put_meta(self._db, "sequence", self._meta("sequence") + 1)
+                schema.put_meta(self._db, "sequence", _meta(self._db, "sequence") + 1)
                 self._db.execute("COMMIT")
             except BaseException:
                 self._writer, self._analyzer = None, None  # its vocabulary may hold terms that were never stored
                 if self._db.in_transaction:  # on a full disk SQLite has rolled back already
                     self._db.execute("ROLLBACK")
                 raise
+        if self.index != "flat":
+            self._indexer.wake()
 
-    @contextmanager
-    def _read(self) -> Iterator[None]:
-        """A read transaction on a view that has caught up: one snapshot from search to metadata."""
-        with self._guard, self._reporting():
-            self._check_there()
-            self._db.execute("BEGIN")
-            try:
-                generation = self._meta("generation") or 0
-                if generation != self._generation:  # someone re-analyzed: all postings have changed
-                    self._view, self._fresh = View(self.dim, self.metric, self._spec), True
-                    self._generation, self._analyzer = generation, None
-                try:
-                    self._catch_up()
-                except BaseException:  # half absorbed is worse than not at all
-                    self._view, self._fresh = View(self.dim, self.metric, self._spec), True
-                    raise
-                yield
-            finally:
-                self._db.execute("COMMIT")
+    def _wait_for_room(self) -> None:
+        """Where the index is far behind, writers wait for it: what it has not absorbed is in memory and compared one by
+        one."""
+        view = self._view
+        if view is not None and view.dense.waiting() > _MAX_WAITING:
+            self._indexer.wait_for(lambda: view.dense.waiting() <= _MAX_WAITING, timeout_s=600)
+
+    @property
+    def _current(self) -> View:
+        assert self._view is not None
+        return self._view
+
+    def _refresh(self) -> None:
+        """Bring the view up to date with what is committed, by whichever process; the caller holds the guard."""
+        self._check_there()
+        (version,) = self._watch.execute("PRAGMA data_version").fetchone()
+        if version == self._version and self._view is not None:
+            return
+        self._watch.execute("BEGIN")
+        try:
+            self._catch_up()
+        finally:
+            self._watch.execute("COMMIT")
+        self._version = version
+
+    def _catch_up(self) -> None:
+        """Inside a read transaction of `_watch`."""
+        try:
+            generation = _meta(self._watch, "generation") or 0
+            if self._view is None:
+                tokens = _meta(self._watch, derived.TOKENS) or []
+                self._view = derived.load(self._path.parent, self._spec, self.dim, self.metric, tokens)
+                if self._view is None:
+                    self._view = View(self.dim, self.metric, self._spec)
+                else:
+                    self._view.after_loading(self._watch)
+            elif generation != self._generation:  # someone re-analyzed: all postings have changed
+                self._view.read_words(self._watch)
+                self._analyzer = None
+            self._generation = generation
+            self._view.catch_up(self._watch)
+        except BaseException:  # half absorbed is worse than not at all
+            self._view = None
+            raise
+        if self._view.dense.waiting() >= BLOCK or self._view.dense.worth_removing():
+            self._indexer.wake()
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -385,29 +495,69 @@ class Collection:
             raise NotFound(f"collection {self.name!r} was dropped by another process.",
                            remedy="Open it again, or make it anew.")
 
-    def _catch_up(self) -> None:
-        """Bring the view up to date, beginning with the graph on disk; a graph that grew by much is written there."""
-        graph = self.index != "flat"
-        if graph and self._fresh:
-            derived = load_derived(self._path.parent, self._spec)
-            if derived is not None:
-                self._view.restore(self._db, derived)
-        self._fresh = False
-        self._view.catch_up(self._db)
-        if graph and self._view.changed * 8 > len(self._view.dense) + 8000:
-            self._save_graph()
+    # Indexing, in a thread of its own
 
-    def _save_graph(self) -> None:
-        """Only the process that writes to the workspace keeps the file."""
-        if self._view.changed and self._lock.held and not self.dropped:
-            save_derived(self._path.parent, self._spec, self._view.derived())
+    def _index_some(self) -> bool:
+        """One step: a block into the index, or what is dead out of it, or all of it to disk. Whether there is more."""
+        with self._guard, self._reporting():
+            if self._closed or self.dropped:
+                return False
+            self._refresh()
+            view = self._current
+            block = view.to_absorb()
+            gone = view.dense.take_gone() if block is None and view.dense.worth_removing() else None
+        if block is not None:
+            cut, slots, vectors = block
+            view.absorb(slots, vectors, threads=0)
+            with self._guard:
+                view.absorbed(cut, slots)
+            return True
+        if gone is not None:
+            view.dense.cut_out(gone)
+            return True
+        if view.changed * 8 > len(view.rows) + 8000:
+            self._save(view)
+        return False
+
+    def _save(self, view: View) -> None:
+        """Only the process that writes to the workspace keeps the files. What cannot be written, on a full disk say, is
+        made anew another time."""
+        if not self._lock.held or self.dropped or not view.dense.absorbed:
+            return
+        try:
+            with self._writing:
+                mark = derived.token()
+                known = _meta(self._db, derived.TOKENS) or []
+                self._db.execute("BEGIN IMMEDIATE")
+                schema.put_meta(self._db, derived.TOKENS, [mark, *known[:1]])
+                self._db.execute("COMMIT")
+            with self._guard:
+                gone = view.dense.take_gone()
+            view.dense.cut_out(gone)
+            with self._guard:
+                captured, view.changed = derived.capture(view), 0
+            derived.save(self._path.parent, self._spec, view.dense.index, captured, mark)
+        except (OSError, sqlite3.Error):
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the file; a closed collection raises on use."""
-        with self._guard:
-            if self.index != "flat":
-                self._save_graph()
+        self._indexer.stop()
+        with self._writing, self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            if self._view is not None and self._view.changed and self.index != "flat":
+                self._save(self._view)
+            self._connections.close()
+            self._watch.close()
             self._db.close()
+
+
+def _meta(connection: sqlite3.Connection, key: str) -> Any:
+    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else json.loads(row[0])
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

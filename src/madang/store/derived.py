@@ -1,9 +1,10 @@
-"""The graph of a collection on disk, so that opening it does not build it again.
+"""The index of a collection on disk, so that opening it does not build it again.
 
-It is derived: `records.db` is the truth, and a graph that is missing, damaged or of other parameters is built anew.
-Two files: the index itself, under a name of its own, and beside it which database row each of its rows is, with the
-last row and tombstone it has seen. The second is replaced last and names the first, so a crash leaves the old pair or
-the new.
+It is derived: `records.db` is the truth, and what is missing, damaged or of other parameters is built anew. Two files:
+the index itself, under a name of its own, and beside it the view of the records that it belongs to. The second is
+replaced last and names the first, so a crash leaves the old pair or the new. A token says which history of
+`records.db` they belong to: it is written there before them, so that a database restored from a backup, whose numbers
+may have grown again with other content, is not taken for theirs.
 """
 
 from __future__ import annotations
@@ -11,49 +12,101 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from pyroaring import BitMap
 
 from madang.base.errors import MadangError
-from madang.index import container
+from madang.index import Metric, container
+from madang.index.graph import SmallWorld
 from madang.index.specs import AnyIndex, Spec, class_of
+from madang.store import bitmaps
+from madang.store.columns import Columns
+from madang.store.names import Growing, Names
+from madang.store.view import View
 
-_NAME = "index.rows"
-_KIND, _VERSION = "rows", 1
+_NAME = "index.view"
+_KIND, _VERSION = "view", 1
+TOKENS = "derived"       # the key of the tokens in `records.db`: the newest, and the one before
+
+
+def token() -> str:
+    """A new token, to be written to `records.db` first."""
+    return secrets.token_hex(8)
 
 
 @dataclass(frozen=True, slots=True)
-class Derived:
-    """An index and what it covers: `rows` (rows ever added,) are database rows, ascending."""
+class Captured:
+    """A view at one moment, as it is written; the index goes on changing only where its own thread does it."""
 
-    index: AnyIndex
-    rows: NDArray[np.int64]
-    last_tombstone: int
+    settings: dict[str, Any]
+    arrays: container.Arrays
 
 
-def save(directory: Path, spec: Spec, derived: Derived) -> None:
-    """Write the pair of files into a collection's directory and remove the pair before."""
+def capture(view: View) -> Captured:
+    """The caller holds the guard."""
+    columns, arrays = view.columns.to_arrays()
+    offsets, text = view.names.arrays()
+    return Captured(
+        {"last_tombstone": view.last_tombstone, "absorbed": view.dense.absorbed, "spaces": list(view.spaces),
+         "columns": columns},
+        {"rows": view.rows.view(), "codes": view.codes.view(), "offsets": offsets, "text": text,
+         "live": np.frombuffer(view.all_live().serialize(), dtype=np.uint8),
+         **{f"columns.{key}": value for key, value in arrays.items()}})
+
+
+def save(directory: Path, spec: Spec, index: AnyIndex, captured: Captured, mark: str) -> None:
+    """Write the pair of files into a collection's directory and remove the pair before. Raises OSError."""
     name = f"index-{secrets.token_hex(8)}.bin"
-    derived.index.save(directory / name)
-    container.write(directory / _NAME, _KIND, _VERSION,
-                    {"index": name, "spec": spec, "last_tombstone": derived.last_tombstone},
-                    {"rows": derived.rows})
+    try:
+        index.save(directory / name)
+        container.write(directory / _NAME, _KIND, _VERSION,
+                        {"index": name, "spec": spec, "token": mark, **captured.settings}, captured.arrays)
+    except BaseException:
+        (directory / name).unlink(missing_ok=True)
+        raise
     for old in directory.glob("index-*.bin"):
         if old.name != name:
             old.unlink(missing_ok=True)
 
 
-def load(directory: Path, spec: Spec) -> Derived | None:
-    """The index of a collection, or None where there is none that can be used."""
+def load(directory: Path, spec: Spec, dim: int, metric: Metric, tokens: list[str]) -> View | None:
+    """The view with its index, but for the vectors that it had not absorbed and the postings; None where there is
+    nothing that can be used."""
     try:
         settings, arrays = container.read(directory / _NAME, _KIND, _VERSION)
-        if settings["spec"] != spec:
+        if settings["spec"] != spec or settings["token"] not in tokens:
             return None
+        view = View(dim, metric, spec)
         index = class_of(spec).load(directory / settings["index"])
-        rows = arrays["rows"].astype(np.int64)
-        if index.stats()["rows_ever"] != len(rows):
+        absorbed, n = int(settings["absorbed"]), len(arrays["rows"])
+        ever = int(index.stats()["rows_ever"])
+        if not (isinstance(index, SmallWorld) and ever <= absorbed <= n):
             return None
-        return Derived(index, rows, int(settings["last_tombstone"]))
-    except (MadangError, KeyError, TypeError, OSError):
+        if not n == len(arrays["codes"]) == len(arrays["offsets"]) - 1:
+            return None
+        view.dense.index, view.dense.absorbed = index, absorbed
+        view.rows, view.codes = Growing(arrays["rows"]), Growing(arrays["codes"])
+        view.names = Names(arrays["offsets"], arrays["text"])
+        view.columns = Columns.from_arrays(settings["columns"], _named(arrays, "columns."))
+        view.spaces = [str(space) for space in settings["spaces"]]
+        live = BitMap.deserialize(arrays["live"].tobytes())
+        view.live = _by_space(live, arrays["codes"], len(view.spaces))
+        view.last_tombstone = int(settings["last_tombstone"])
+        view.dense.gone = bitmaps.bitmap_of(index.live_rows().astype(np.uint32)) - live
+        return view
+    except (MadangError, KeyError, TypeError, ValueError, OSError, IndexError):
         return None
+
+
+def _named(arrays: container.Arrays, prefix: str) -> dict[str, Any]:
+    return {key.removeprefix(prefix): value for key, value in arrays.items() if key.startswith(prefix)}
+
+
+def _by_space(live: BitMap, codes: Any, count: int) -> list[BitMap]:
+    if count == 1:
+        return [live]
+    slots = bitmaps.rows(live)
+    mine = codes[slots]
+    return [bitmaps.bitmap_of(slots[mine == code].astype(np.uint32)) for code in range(count)]

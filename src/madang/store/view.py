@@ -2,91 +2,115 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Sequence
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pyroaring import BitMap
 
-from madang.base.records import Metadata, Vector
-from madang.index import IVF, Lexical, Metric
+from madang.base.records import Vector
+from madang.index import Lexical, Metric
 from madang.index.graph import SmallWorld
-from madang.index.specs import AnyIndex, Spec, index_of
-from madang.store import filters
-from madang.store.derived import Derived
+from madang.index.specs import Spec
+from madang.store import bitmaps, filters
+from madang.store.columns import Columns
+from madang.store.dense import Dense, Found, Snapshot
+from madang.store.names import Growing, Names
+from madang.store.tail import Slots
 
-Slots = NDArray[np.int64]
+_AT_ONCE = 4096        # rows read from SQLite at a time
+_KEPT = 64             # filters whose slots are remembered
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One state of the collection for one query: what may be found, and where to look."""
+
+    dense: Snapshot
+    allowed: BitMap
+    filtered: bool
+
+    @property
+    def candidates(self) -> int:
+        return len(self.allowed)
+
+    def nearest(self, query: Vector, k: int, target_recall: float | None = None) -> Found:
+        """The k nearest allowed slots."""
+        return self.dense.nearest(query, k, self.allowed, self.filtered, target_recall)
 
 
 class View:
-    """Slots 0..n-1 in row order; a slot is the row number of the vector index and of the lexical one.
+    """Slots 0 to n - 1 are records in the order of their database rows; dead ones keep their number.
 
     It holds nothing that cannot be rebuilt: `catch_up` reads the rows and tombstones above the last it has seen.
+    Whoever calls a method holds the collection's guard, but for `absorb`.
     """
 
     def __init__(self, dim: int, metric: Metric, spec: Spec | None = None) -> None:
-        self.dense: AnyIndex = index_of(spec or {"kind": "flat"}, dim, metric)
+        self.dense = Dense(dim, metric, spec or {"kind": "flat"})
         self.lexical = Lexical()
-        self._rows: Slots = np.empty(0, dtype=np.int64)          # slot -> database row, ascending
-        self._alive: NDArray[np.bool_] = np.empty(0, dtype=bool)
-        self._spaces: NDArray[np.int32] = np.empty(0, dtype=np.int32)
-        self._space_codes: dict[str, int] = {}
-        self._metadata: list[Metadata] | None = None             # read at the first filtered query
-        self._last_tombstone = 0
-        self.changed = 0                                         # rows and tombstones absorbed since the last `derived`
-
-    def restore(self, connection: sqlite3.Connection, derived: Derived) -> None:
-        """Begin with an index from disk instead of nothing; runs inside the caller's read transaction."""
-        self.dense, self._rows, self._last_tombstone = derived.index, derived.rows, derived.last_tombstone
-        last = int(self._rows[-1]) if len(self._rows) else 0
-        self._alive = np.zeros(len(self._rows), dtype=bool)
-        self._spaces = np.zeros(len(self._rows), dtype=np.int32)
-        stored = connection.execute("SELECT row, namespace FROM records WHERE row <= ? ORDER BY row",
-                                    (last,)).fetchall()
-        slots = np.searchsorted(self._rows, np.fromiter((row for row, _ in stored), dtype=np.int64))
-        self._alive[slots] = True
-        self._spaces[slots] = [self._space_codes.setdefault(space, len(self._space_codes)) for _, space in stored]
-        self._absorb_postings(connection, 0, last)
-
-    def derived(self) -> Derived:
-        """What `restore` takes."""
-        self.changed = 0
-        return Derived(self.dense, self._rows, self._last_tombstone)
+        self.columns = Columns()
+        self.rows, self.names = Growing(), Names()          # of slots; rows ascend
+        self.codes, self.spaces = Growing(), list[str]()    # the namespace of a slot, as a place in `spaces`
+        self.live: list[BitMap] = []                        # slots by namespace
+        self.last_tombstone = 0
+        self.changed = 0                                    # rows and tombstones absorbed since it was last saved
+        self._selected: OrderedDict[tuple[str, str], BitMap] = OrderedDict()
 
     def catch_up(self, connection: sqlite3.Connection) -> None:
         """Absorb what was committed since the last call; runs inside the caller's read transaction."""
-        last = int(self._rows[-1]) if len(self._rows) else 0
-        added = connection.execute("SELECT r.row, r.namespace, v.data FROM records r JOIN vectors v USING (row) "
-                                   "WHERE r.row > ? ORDER BY r.row", (last,)).fetchall()
-        if added:
-            self._absorb(connection, added, last)
+        before = self.changed
+        while self._read_rows(connection):
+            pass
         gone = connection.execute("SELECT n, row FROM tombstones WHERE n > ? ORDER BY n",
-                                  (self._last_tombstone,)).fetchall()
+                                  (self.last_tombstone,)).fetchall()
         if gone:
-            self._last_tombstone = gone[-1][0]
-            self._bury(np.fromiter((row for _, row in gone), dtype=np.int64))
-        self.changed += len(added) + len(gone)
+            self.last_tombstone = gone[-1][0]
+            self._bury(np.fromiter((row for _, row in gone), dtype=np.int64, count=len(gone)))
+        self.changed += len(gone)
+        if self.changed != before:
+            self._selected.clear()
 
-    def _absorb(self, connection: sqlite3.Connection, added: Sequence[tuple[int, str, bytes]], last: int) -> None:
-        first = len(self._rows)
-        vectors = np.frombuffer(b"".join(data for _, _, data in added), dtype="<f4").reshape(len(added), -1)
-        self.dense.add(vectors.astype(np.float32, copy=False))
-        codes = [self._space_codes.setdefault(space, len(self._space_codes)) for _, space, _ in added]
-        self._rows = np.concatenate([self._rows, np.fromiter((row for row, _, _ in added), dtype=np.int64)])
-        self._alive = np.concatenate([self._alive, np.ones(len(added), dtype=bool)])
-        self._spaces = np.concatenate([self._spaces, np.array(codes, dtype=np.int32)])
-        self._absorb_postings(connection, last, int(self._rows[-1]))
-        if self._metadata is not None:
-            self._metadata += self._read_metadata(connection, last)
-        assert len(self._rows) == first + len(added)
+    def _read_rows(self, connection: sqlite3.Connection) -> bool:
+        last = int(self.rows.view()[-1]) if len(self.rows) else 0
+        added = connection.execute(
+            "SELECT r.row, r.namespace, r.id, r.metadata, v.data FROM records r JOIN vectors v USING (row) "
+            "WHERE r.row > ? ORDER BY r.row LIMIT ?", (last, _AT_ONCE)).fetchall()
+        if not added:
+            return False
+        rows, spaces, ids, metadata, data = zip(*added, strict=True)
+        slots = np.arange(len(self.rows), len(self.rows) + len(added), dtype=np.int64)
+        vectors = np.frombuffer(b"".join(data), dtype="<f4").reshape(len(added), -1)
+        self.dense.add(slots, vectors.astype(np.float32, copy=False))
+        self.rows.extend(np.array(rows, dtype=np.int64))
+        self.names.extend(ids)
+        self.columns.add_json(metadata)
+        self._place(slots, spaces)
+        self._absorb_postings(connection, last, rows[-1])
+        self.changed += len(added)
+        return len(added) == _AT_ONCE
+
+    def _place(self, slots: Slots, spaces: tuple[str, ...]) -> None:
+        known = {space: code for code, space in enumerate(self.spaces)}
+        for space in spaces:
+            if space not in known:
+                known[space] = len(self.spaces)
+                self.spaces.append(space)
+                self.live.append(BitMap())
+        codes = np.fromiter((known[space] for space in spaces), dtype=np.int64, count=len(spaces))
+        self.codes.extend(codes)
+        for code in np.unique(codes).tolist():
+            self.live[code] = self.live[code] | bitmaps.bitmap_of(slots[codes == code].astype(np.uint32))
 
     def _absorb_postings(self, connection: sqlite3.Connection, last: int, end: int) -> None:
         found = connection.execute("SELECT row, term_ids, weights FROM postings WHERE row > ? AND row <= ? "
                                    "ORDER BY row", (last, end)).fetchall()
         if not found:
             return
-        slots = np.searchsorted(self._rows, np.fromiter((row for row, _, _ in found), dtype=np.int64))
+        slots = np.searchsorted(self.rows.view(), np.fromiter((row for row, _, _ in found), dtype=np.int64))
         sizes = np.fromiter((len(ids) // 4 for _, ids, _ in found), dtype=np.int64)
         self.lexical.add(slots.astype(np.int64), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
                          np.frombuffer(b"".join(ids for _, ids, _ in found), dtype="<u4").astype(np.int64),
@@ -94,54 +118,100 @@ class View:
 
     def _bury(self, rows: Slots) -> None:
         # A row written and replaced between two calls never reached this view; its tombstone finds no slot.
-        slots = np.searchsorted(self._rows, rows)
-        known = slots < len(self._rows)
-        known[known] = self._rows[slots[known]] == rows[known]
+        mine = self.rows.view()
+        slots = np.searchsorted(mine, rows)
+        known = slots < len(mine)
+        known[known] = mine[slots[known]] == rows[known]
         slots = slots[known].astype(np.int64)
-        self._alive[slots] = False
+        if not len(slots):
+            return
+        codes = self.codes.view()[slots]
+        for code in np.unique(codes).tolist():
+            self.live[code] = self.live[code] - bitmaps.bitmap_of(np.sort(slots[codes == code]).astype(np.uint32))
         self.dense.remove(slots)
         self.lexical.remove(slots)
+        self.columns.remove(slots)
 
-    def _read_metadata(self, connection: sqlite3.Connection, last: int) -> list[Metadata]:
-        found = connection.execute("SELECT row, metadata FROM records WHERE row > ? ORDER BY row", (last,))
-        by_row = {row: json.loads(text) for row, text in found}
-        start = np.searchsorted(self._rows, last, side="right")
-        return [by_row.get(row, {}) for row in self._rows[start:].tolist()]
+    def after_loading(self, connection: sqlite3.Connection) -> None:
+        """What a file does not hold: the vectors that the index had not absorbed, and the postings."""
+        tail = bitmaps.rows(self.all_live())
+        tail = tail[tail >= self.dense.absorbed]
+        mine = self.rows.view()
+        for start in range(0, len(tail), 500):
+            part = tail[start:start + 500]
+            found = dict(connection.execute(
+                f"SELECT row, data FROM vectors WHERE row IN ({','.join('?' * len(part))})", mine[part].tolist()))
+            here = part[[int(row) in found for row in mine[part]]]   # others are dead: their tombstones come next
+            if len(here):
+                data = b"".join(found[int(row)] for row in mine[here])
+                self.dense.add(here, np.frombuffer(data, dtype="<f4").reshape(len(here), -1).astype(np.float32))
+        self.read_words(connection)
 
-    def allowed(self, connection: sqlite3.Connection, namespace: str,
-                filter: filters.Tree | None) -> tuple[NDArray[np.bool_], int]:  # noqa: A002
-        """The live slots of a namespace that pass the filter, as a mask, and how many they are."""
-        code = self._space_codes.get(namespace)
-        if code is None:
-            return np.zeros(len(self._rows), dtype=bool), 0
-        mask = self._alive & (self._spaces == code)
-        if filter is not None:
-            if self._metadata is None:
-                self._metadata = self._read_metadata(connection, 0)
-            metadata = self._metadata
-            for slot in np.flatnonzero(mask).tolist():
-                mask[slot] = filter.matches(metadata[slot])
-        return mask, int(np.count_nonzero(mask))
+    def read_words(self, connection: sqlite3.Connection) -> None:
+        """Read all postings anew."""
+        self.lexical = Lexical()
+        if len(self.rows):
+            self._absorb_postings(connection, 0, int(self.rows.view()[-1]))
+            alive = bitmaps.mask(self.all_live(), len(self.rows))
+            self.lexical.remove(np.flatnonzero(~alive))
 
-    def rows_of(self, slots: Slots) -> list[int]:
-        """Database rows of slots."""
-        return [int(row) for row in self._rows[slots]]
+    # Reading
 
-    def nearest(self, query: Vector, k: int, mask: NDArray[np.bool_],
-                target_recall: float | None = None) -> tuple[Slots, NDArray[np.float32], str]:
-        """The k nearest allowed slots, best first, without padding, and how they were found."""
-        allow = None if mask.all() else mask
-        if isinstance(self.dense, SmallWorld):
-            slots, scores, plan = self._nearest_by_links(self.dense, query[None, :], k, allow, target_recall)
-        else:
-            slots, scores = self.dense.search(query[None, :], k, allow=allow, threads=0)
-            plan = "ivf" if isinstance(self.dense, IVF) else "exact"
-        real = slots[0] >= 0
-        return slots[0][real], scores[0][real], plan
+    def reading(self, namespace: str, filter: filters.Tree | None) -> Reading:  # noqa: A002
+        """What a query of a namespace may find."""
+        allowed = self.allowed(namespace, filter)
+        return Reading(self.dense.snapshot(), allowed, filter is not None)
 
-    @staticmethod
-    def _nearest_by_links(index: SmallWorld, queries: NDArray[np.float32], k: int, allow: NDArray[np.bool_] | None,
-                          target_recall: float | None) -> tuple[Slots, NDArray[np.float32], str]:
-        breadth = index.breadth(queries, k, target_recall=target_recall)
-        slots, scores, _, scanned = index.run(queries, k, breadth, allow=allow)
-        return slots, scores, f"{index.kind}: all that passed compared" if scanned else f"{index.kind}(ef={breadth})"
+    def allowed(self, namespace: str, filter: filters.Tree | None) -> BitMap:  # noqa: A002
+        """The live slots of a namespace that pass the filter."""
+        if namespace not in self.spaces:
+            return BitMap()
+        live = self.live[self.spaces.index(namespace)]
+        if filter is None:
+            return live
+        key = (namespace, repr(filter))     # not the tree itself: 1, 1.0 and True are equal keys
+        found = self._selected.get(key)
+        if found is None:
+            found = self._selected[key] = self.columns.select(filter) & live
+            if len(self._selected) > _KEPT:
+                self._selected.popitem(last=False)
+        return found
+
+    def all_live(self) -> BitMap:
+        """The live slots of all namespaces."""
+        return bitmaps.union(self.live)
+
+    def words(self, term_ids: NDArray[np.int64], weights: NDArray[np.float32], k: int,
+              allowed: BitMap) -> tuple[Slots, NDArray[np.float32]]:
+        """The k best allowed slots by BM25."""
+        few = len(allowed) * 32 < len(self.rows)
+        return self.lexical.search(term_ids, weights, k,
+                                   bitmaps.rows(allowed) if few else bitmaps.mask(allowed, len(self.rows)))
+
+    # Indexing
+
+    def to_absorb(self) -> tuple[int, Slots, NDArray[np.float32]] | None:
+        """The next block for the index: up to which slot, its live slots and their vectors."""
+        if self.dense.tail is None:
+            return None
+        cut = self.dense.tail.ready(len(self.rows))
+        return (cut, *self.dense.tail.first(self.all_live())) if cut else None
+
+    def absorb(self, slots: Slots, vectors: NDArray[np.float32], threads: int) -> None:
+        """Add a block to the index; without the guard, while others read and write."""
+        index = self.dense.index
+        if not isinstance(index, SmallWorld) or not len(slots):
+            return
+        plain = slots[0] == index.rows_ever and slots[-1] - slots[0] + 1 == len(slots)
+        index.add(vectors, threads, rows=None if plain else slots)
+
+    def absorbed(self, cut: int, slots: Slots) -> None:
+        """A block is in the index: it need not be searched exactly any more."""
+        assert self.dense.tail is not None
+        self.dense.tail.drop_first()
+        self.dense.absorbed = cut
+        self.dense.gone |= bitmaps.bitmap_of(slots.astype(np.uint32)) - self.all_live()
+
+    def stats(self) -> dict[str, Any]:
+        """Counts for whoever watches the index."""
+        return {"slots": len(self.rows), "waiting": self.dense.waiting(), "gone": len(self.dense.gone)}

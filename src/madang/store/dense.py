@@ -1,0 +1,142 @@
+"""The vectors of a collection: an index, and for graphs a tail that it has not absorbed yet.
+
+What is dead stays in the index for a while: a search asks for a few more and leaves out what is not allowed, and only
+where that is not enough does it name all that is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pyroaring import BitMap
+
+from madang.base.records import Vector
+from madang.index import IVF, Metric
+from madang.index.graph import SmallWorld
+from madang.index.protocol import Scores, Vectors
+from madang.index.specs import AnyIndex, Spec, index_of
+from madang.store import bitmaps
+from madang.store.tail import Chunk, Slots, Tail
+
+_SPARE = 8             # asked for beyond k where some that would be found may be dead
+_FREE = 0.9            # of what there is must be allowed, for a search to look at everything and leave out the rest
+_AS_ROWS = 1 / 32      # up to this share, allowed slots are handed over as a list, else as a mask
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Slots and scores, best first; how they were found; how many vectors or codes were compared."""
+
+    slots: Slots
+    scores: Scores
+    how: str
+    compared: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a search runs on, while others write."""
+
+    index: AnyIndex
+    absorbed: int                  # slots below are in the index, and perhaps some above
+    chunks: tuple[Chunk, ...]
+
+    def nearest(self, query: Vector, k: int, allowed: BitMap, filtered: bool,
+                target_recall: float | None = None) -> Found:
+        """The k best of the allowed slots for a query (dim,)."""
+        queries = query[None, :]
+        parts = [self._indexed(queries, k, allowed, filtered, target_recall)] if self.absorbed else []
+        exact = [chunk.search(queries, k, allowed) for chunk in self.chunks if len(chunk.slots)]
+        if not exact:
+            return parts[0] if parts else Found(np.empty(0, np.int64), np.empty(0, np.float32), "exact", 0)
+        slots = np.concatenate([*(part.slots for part in parts), *(slots for slots, _, _ in exact)])
+        scores = np.concatenate([*(part.scores for part in parts), *(scores for _, scores, _ in exact)])
+        order = np.lexsort((slots, -scores))[:k]
+        compared = sum(compared for _, _, compared in exact)
+        how = " + ".join([*(part.how for part in parts), f"{compared:,} exactly" if parts else "exact"])
+        return Found(slots[order], scores[order], how, compared + sum(part.compared for part in parts))
+
+    def _indexed(self, queries: Vectors, k: int, allowed: BitMap, filtered: bool, target: float | None) -> Found:
+        mine = allowed if not self.chunks else allowed & _below(self.absorbed)
+        if len(mine) == len(self.index) and not filtered:
+            return self._search(queries, k, None, target)
+        if len(mine) >= _FREE * len(self.index):
+            found = self._search(queries, k + _SPARE, None, target)
+            good = np.fromiter((slot in mine for slot in found.slots.tolist()), dtype=bool, count=len(found.slots))
+            if np.count_nonzero(good) >= min(k, len(mine)):
+                return Found(found.slots[good][:k], found.scores[good][:k], found.how, found.compared)
+        if not mine:
+            return Found(np.empty(0, np.int64), np.empty(0, np.float32), "exact", 0)
+        size = mine.max() + 1
+        # Only graphs take a mask that more rows may have outgrown meanwhile.
+        few = len(mine) <= _AS_ROWS * size or not isinstance(self.index, SmallWorld)
+        return self._search(queries, k, bitmaps.rows(mine) if few else bitmaps.mask(mine, size), target, len(mine))
+
+    def _search(self, queries: Vectors, k: int, allow: NDArray[np.int64] | NDArray[np.bool_] | None,
+                target: float | None, count: int | None = None) -> Found:
+        index = self.index
+        if isinstance(index, SmallWorld):
+            breadth = index.breadth(queries, k, target_recall=target)
+            rows, scores, compared, scanned = index.run(queries, k, breadth, allow=allow)
+            how = f"{index.kind}: all that passed compared" if scanned else f"{index.kind}(ef={breadth})"
+        else:
+            rows, scores = index.search(queries, k, allow=allow)
+            how, compared = ("ivf" if isinstance(index, IVF) else "exact"), len(index) if count is None else count
+        real = rows[0] >= 0
+        return Found(rows[0][real], scores[0][real], how, compared)
+
+
+class Dense:
+    """Changed by one thread at a time, but for `absorb`, which runs beside the rest."""
+
+    def __init__(self, dim: int, metric: Metric, spec: Spec) -> None:
+        self.index = index_of(spec, dim, metric)
+        self.tail = Tail(dim, metric) if isinstance(self.index, SmallWorld) else None
+        self.absorbed = 0
+        self.gone = BitMap()            # dead slots that the index still holds
+
+    def add(self, slots: Slots, vectors: Vectors) -> None:
+        """Slots (n,), following those before, with vectors (n, dim)."""
+        if self.tail is not None:
+            self.tail.add(slots, vectors)
+            return
+        self.index.add(vectors)
+        self.absorbed = int(slots[-1]) + 1
+
+    def remove(self, slots: Slots) -> None:
+        """Slots that are dead from now on."""
+        self.gone |= bitmaps.bitmap_of(np.sort(slots[slots < self.absorbed]).astype(np.uint32))
+        if self.tail is None and self.worth_removing():
+            self.cut_out(self.take_gone())
+
+    def worth_removing(self) -> bool:
+        """Whether so much is dead that it costs more to leave it out than to cut it out."""
+        return len(self.gone) > 64 + len(self.index) // 64
+
+    def take_gone(self) -> BitMap:
+        """What is dead, for `cut_out`, which needs no guard."""
+        gone, self.gone = self.gone, BitMap()
+        return gone
+
+    def cut_out(self, gone: BitMap) -> None:
+        """Cut dead slots out of the index; a search meanwhile leaves them out itself."""
+        if gone:
+            self.index.remove(bitmaps.rows(gone))
+        if isinstance(self.index, SmallWorld):
+            self.index.repair()
+
+    def waiting(self) -> int:
+        """Vectors that the index has not absorbed."""
+        return 0 if self.tail is None else len(self.tail)
+
+    def snapshot(self) -> Snapshot:
+        """What a search may go on using after the guard is let go."""
+        return Snapshot(self.index, self.absorbed, () if self.tail is None else self.tail.chunks)
+
+
+def _below(end: int) -> BitMap:
+    made = BitMap()
+    made.add_range(0, end)
+    return made

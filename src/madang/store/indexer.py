@@ -1,0 +1,75 @@
+"""A thread that indexes what was written while others read and write."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+_NICE = 10     # it yields to whoever waits for an answer; Linux only, where threads have a niceness of their own
+
+
+class Indexer:
+    """Calls `step` again and again while it returns True, once it was woken. The first `wake` starts the thread."""
+
+    def __init__(self, step: Callable[[], bool], name: str) -> None:
+        self._step, self._name = step, name
+        self._state = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._wanted = self._stopping = False
+        self._busy = False
+        self.error: Exception | None = None
+
+    def wake(self) -> None:
+        """There may be work."""
+        with self._state:
+            if self._stopping:
+                return
+            self._wanted = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=f"madang-index-{self._name}", daemon=True)
+                self._thread.start()
+            self._state.notify_all()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Until there is nothing left to do; False when the time is over. Raises what stopped it, if something did."""
+        with self._state:
+            done = self._state.wait_for(lambda: self.error or not (self._wanted or self._busy), timeout_s)
+            if self.error is not None:
+                raise self.error
+            return bool(done)
+
+    def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
+        """Until a condition holds, which is looked at after each step; also where an error has stopped it."""
+        with self._state:
+            return self._state.wait_for(lambda: self.error is not None or condition(), timeout_s)
+
+    def stop(self) -> None:
+        """Finish the step it is at, and end."""
+        with self._state:
+            self._stopping = True
+            self._state.notify_all()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self) -> None:
+        if sys.platform == "linux":
+            with contextlib.suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        while True:
+            with self._state:
+                self._state.wait_for(lambda: self._wanted or self._stopping)
+                if self._stopping:
+                    return
+                self._wanted, self._busy = False, True
+            error, more = None, False
+            try:
+                more = self._step()
+            except Exception as caught:  # told to whoever waits; what was not indexed is searched exactly
+                error = caught
+            with self._state:
+                self.error, self._busy = error, False
+                self._wanted = self._wanted or more
+                self._state.notify_all()
