@@ -86,6 +86,14 @@ conformance: .venv-conformance/installed  ## compare with public libraries
 	@.venv-bench/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt ".[bench]"
 	@touch $@
 
+# Other stores, for benchmarks/store.py; torch first, so that txtai does not choose its own build.
+.venv-bench-store/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv .venv-bench-store
+	@.venv-bench-store/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt "torch==2.13.0"
+	@$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench-store"], sep="\n")' | \
+	  .venv-bench-store/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -r /dev/stdin
+	@touch $@
+
 bench: $(VENV)/installed-dev  ## run the benchmarks; appends rows to benchmarks/RESULTS.md
 	@$(BIN)/python benchmarks/run.py
 
@@ -108,4 +116,4 @@ serve:  ## (not in this release) the HTTP server
 	@echo "The HTTP server is not part of this release; docs/guide/en/limits.md lists what is planned." && exit 1
 
 clean:  ## remove environments and build products
-	rm -rf $(VENV) .venv-conformance .venv-bench .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-conformance .venv-bench .venv-bench-store .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,6 +1,6 @@
 """Data for the nearest-neighbour benchmark: real embeddings, a large clustered set, and a small public one.
 
-    python benchmarks/datasets.py [NAME...]        # make them now: docs, clustered, digits
+    python benchmarks/datasets.py [NAME...]        # make them now: docs, clustered, million, digits
 
 Made once and kept as .npy files in .cache/bench; delete the folder to make them again. Every set has two disjoint
 sets of queries that are not in its base: parameters are tuned on one and results are reported on the other, so that
@@ -18,6 +18,7 @@ import sysconfig
 import tokenize
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +40,9 @@ PARTS = ("base", "tune", "report")
 
 SENTENCES = 92_000      # of "docs", queries among them
 QUERIES = 1_000         # in each of the two sets
-CLUSTERED = (300_000, 128, 1_000, 12)       # vectors, dimensions, clusters, dimensions within a cluster
+Shape = tuple[int, int, int, int]           # vectors, dimensions, clusters, dimensions within a cluster
+CLUSTERED: Shape = (300_000, 128, 1_000, 12)
+MILLION: Shape = (1_000_000, 128, 1_000, 12)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +89,14 @@ def docs() -> tuple[Vectors, Vectors, Vectors]:
     return _held_out(vectors, QUERIES)
 
 
-def clustered() -> tuple[Vectors, Vectors, Vectors]:
+def clustered(shape: Shape = CLUSTERED) -> tuple[Vectors, Vectors, Vectors]:
     """Many clusters of low intrinsic dimension in 128 dimensions, as learned descriptors tend to be.
 
     A vector is its cluster's centre (standard normal), plus a normal step within the cluster's own 12 random
     directions (not orthogonalised, of decreasing weight), plus a little noise in all directions. Cluster sizes
     are uneven (lognormal weights). Queries come from the same distribution.
     """
-    n, dim, clusters, inner = CLUSTERED
+    n, dim, clusters, inner = shape
     generator = np.random.default_rng(0)
     weights = generator.lognormal(0, 0.7, clusters)
     centres = generator.standard_normal((clusters, dim), dtype=np.float32)
@@ -118,7 +121,8 @@ def digits() -> tuple[Vectors, Vectors, Vectors]:
 
 
 NAMES: dict[str, tuple[str, Callable[[], tuple[Vectors, Vectors, Vectors]]]] = {
-    "docs": ("cosine", docs), "clustered": ("euclidean", clustered), "digits": ("euclidean", digits)}
+    "docs": ("cosine", docs), "clustered": ("euclidean", clustered),
+    "million": ("cosine", partial(clustered, MILLION)), "digits": ("euclidean", digits)}
 
 
 def _held_out(vectors: Vectors, queries: int) -> tuple[Vectors, Vectors, Vectors]:

@@ -285,6 +285,14 @@ def test_arrays_that_are_refused(name: str, array: list[Any]) -> None:
         Sparse.from_arrays(settings, {**arrays, f"0.{name}": arrays[f"0.{name}"].astype(np.float64)})
 
 
+def test_a_truth_value_that_is_neither_is_refused() -> None:
+    index = Sparse()
+    add(index, {0: {1: 2.0}})
+    settings, arrays = index.to_arrays()
+    with pytest.raises(Corrupt, match=r"0\.live"):
+        Sparse.from_arrays(settings, {**arrays, "0.live": np.array([2], np.uint8).view(np.bool_)})
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     (([0, 1], [0, 1], [5], [1.0]), "indptr has 2 entries for 2 rows"),
     (([0], [0, 2], [5], [1.0]), "ascend from 0 to 1, the number of indices"),

@@ -197,7 +197,7 @@ def test_pages_of_ids(docs: Collection) -> None:
      "distinct whole numbers"),
     (lambda d: d.upsert({"id": "a"}), "must be a list of records"),
     (lambda d: d.upsert(["a"]), "must be a Record or a dict"),
-    (lambda d: d.query(), "needs a vector, a text, or both"),
+    (lambda d: d.query(), "needs a vector, a text, a sparse"),
     (lambda d: d.query(vector=[1, 2]), "has dimension 2"),
     (lambda d: d.query(vector=[1, 2, 3], top_k=0), "top_k must be a whole number"),
     (lambda d: d.query(vector=[1, 2, 3], top_k=10_001), "top_k must be a whole number"),
@@ -331,3 +331,35 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Corrupt, match=r"records\.db cannot be opened"):
         database.open("docs")
     database.close()
+
+
+# Sparse vectors
+
+def test_sparse_vectors_are_found_by_their_inner_product(docs: Collection) -> None:
+    docs.upsert([{"id": "a", "values": [1, 0, 0], "sparse": {"indices": [7, 4_000_000_000], "values": [1.0, 2.0]}, "metadata": {"n": 1}},
+                 {"id": "b", "values": [0, 1, 0], "sparse": {"indices": [7], "values": [3.0]}, "document": "seven"},
+                 {"id": "c", "values": [0, 0, 1]}])
+    result = docs.query(sparse={"indices": [7], "values": [2.0]})
+    assert [(m.id, m.score) for m in result.matches] == [("b", 6.0), ("a", 2.0)]
+    assert str(result.plan).startswith("sparse over 3")
+    assert [m.id for m in docs.query(sparse={"indices": [7], "values": [1.0]}, filter={"n": 1}).matches] == ["a"]
+    assert docs.query(sparse={"indices": [8], "values": [1.0]}).matches == []
+    docs.delete(ids=["b"])
+    assert [m.id for m in docs.query(sparse={"indices": [7], "values": [1.0]}).matches] == ["a"]
+
+
+def test_three_rankings_in_one_call(docs: Collection) -> None:
+    docs.upsert([{"id": "a", "values": [1, 0, 0], "sparse": {"indices": [1], "values": [1.0]}, "document": "stone"},
+                 {"id": "b", "values": [0.9, 0.1, 0], "sparse": {"indices": [1], "values": [5.0]}, "document": "stone stone"},
+                 {"id": "c", "values": [0, 0, 1]}])
+    result = docs.query(vector=[1, 0, 0], text="stone", sparse={"indices": [1], "values": [1.0]}, top_k=2)
+    assert [m.id for m in result.matches] == ["b", "a"]
+    assert result.matches[0].score == pytest.approx(1 / 62 + 1 / 61 + 1 / 61)
+    assert "rrf(k=60, dense=1, lexical=1, sparse=1)" in str(result.plan)
+    weighted = docs.query(vector=[1, 0, 0], sparse={"indices": [1], "values": [1.0]}, fusion=Fusion(method="weighted", sparse=0.001))
+    assert [m.id for m in weighted.matches] == ["a", "b", "c"]
+    assert "weighted" in str(weighted.plan)
+    with pytest.raises(InvalidInput, match="needs a vector, a text, a sparse vector"):
+        docs.query()
+    with pytest.raises(InvalidInput, match="sparse"):
+        docs.query(sparse={"indices": [1]})

@@ -14,8 +14,9 @@ import pytest
 from madang.base.errors import InvalidInput
 from madang.index import HNSW, NSW, Flat
 from madang.store import Database
-from madang.store.collection import _meta
+
 from madang.store.derived import TOKENS, load
+from madang.store.sample import SIZE, QuerySample
 
 DIM = 24
 VECTORS = np.random.default_rng(0).standard_normal((1600, DIM)).astype(np.float32)
@@ -76,9 +77,9 @@ def test_its_graph_is_read_back_and_not_built_again(tmp_path: Path) -> None:
     collection = second.open("c")
     after = collection.query(vector=VECTORS[3], top_k=20)
     assert ids(after)[:10] == [i for i in ids(before) if i not in ("r3", "r4")][:10]
-    assert collection._view is not None
-    assert collection._view.changed == 0
-    assert len(collection._view.dense.index) == 1022
+    assert collection._current._view is not None
+    assert collection._current._view.changed == 0
+    assert len(collection._current._view.dense.index) == 1022
     collection.upsert([{"id": "r3", "values": VECTORS[3]}])  # what came after the file was written is found, too
     assert ids(collection.query(vector=VECTORS[3]))[0] == "r3"
     second.close()
@@ -115,8 +116,8 @@ def test_a_graph_that_cannot_be_used_is_built_anew(tmp_path: Path, harm: str) ->
         target.write_bytes(bytes(content))
     second = Database(tmp_path)
     collection = second.open("c")
-    tokens = _meta(collection._db, TOKENS)
-    assert (load(directory, collection._spec, DIM, "cosine", tokens) is None) == (harm != "stale")
+    tokens = collection._meta(TOKENS)
+    assert (load(directory, collection._current.spec, DIM, "cosine", tokens) is None) == (harm != "stale")
     found = ids(second.open("c").query(vector=VECTORS[3]))
     assert found[:len(expected) - 1] == expected[:len(expected) - 1]
     second.close()
@@ -125,18 +126,92 @@ def test_a_graph_that_cannot_be_used_is_built_anew(tmp_path: Path, harm: str) ->
 def test_target_recall_and_audit(database: Database) -> None:
     collection = database.create("c", DIM, index=HNSW(m=4, ef_construction=20))
     collection.upsert(records(0, 600))
-    with pytest.raises(InvalidInput, match="starts with 1,024 records"):
-        collection.audit()
+    assert "all search is exact" in str(collection.audit())
     collection.upsert(records(600, 1500))
     collection.wait_until_indexed()
     result = collection.query(vector=VECTORS[3], target_recall=0.95)
     assert "hnsw(ef=" in str(result.plan)
     audit = collection.audit(samples=30)
-    assert audit.live == 1024
-    assert audit.unreachable == 0
+    assert (audit.records, audit.waiting, audit.missing, audit.damaged) == (1500, 476, 0, ())
+    assert audit.index is not None
+    assert (audit.index.live, audit.index.unreachable) == (1024, 0)
+    assert audit.asked == 1                 # the query above, kept
     assert "recall@10" in str(audit)
-    with pytest.raises(InvalidInput, match="exactly"):
-        database.create("flat", DIM).audit()
+    assert "queries that were asked" in str(audit)
+    assert "all search is exact" in str(database.create("flat", DIM).audit())
+
+
+def test_queries_are_kept_once_each_and_can_be_forgotten(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    collection = database.create("c", DIM)
+    collection.upsert(records(0, 10))
+    for i in (*range(5), *range(5)):
+        collection.query(vector=VECTORS[i])
+    database.close()
+    database = Database(tmp_path)
+    collection = database.open("c")
+    assert collection.audit().asked == 5
+    collection.forget_queries()
+    assert collection.audit().asked == 0
+    assert not list(tmp_path.rglob("queries.bin"))
+    sample = QuerySample(tmp_path, 1)
+    for i in range(5000):
+        sample.offer(np.array([i], dtype=np.float32))
+    kept = sample.vectors()[:, 0]
+    assert len(set(kept.tolist())) == len(kept) == SIZE
+    assert 2000 < kept.mean() < 3000        # even over all, not the first or the last
+    database.close()
+
+
+def test_repair_finds_what_is_wrong_and_mends_it(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    collection = database.create("c", DIM, index=HNSW(m=8))
+    collection.upsert(records(0, 1500))
+    assert collection.wait_until_indexed()
+    assert str(collection.repair()) == "nothing to repair"
+    database.close()
+    database = Database(tmp_path)
+    collection = database.open("c")
+    collection.query(vector=VECTORS[0])
+    graph = next(tmp_path.rglob("index-*.bin"))
+    content = bytearray(graph.read_bytes())
+    content[len(content) // 2] ^= 4
+    graph.unlink()
+    graph.write_bytes(bytes(content))
+    assert collection.audit().damaged == (graph.name,)
+    assert collection.repair().rewritten == 1
+    assert collection.audit().damaged == ()
+    view = collection._current._view
+    assert view is not None
+    view.dense.index.remove(np.arange(10, 20))      # the index loses records behind the store's back
+    assert collection.audit().missing == 10
+    assert collection.repair().missing == 10
+    assert collection.audit().missing == 0
+    assert [ids(collection.query(vector=VECTORS[i]))[0] for i in range(10, 20)] == [f"r{i}" for i in range(10, 20)]
+    database.close()
+
+
+def test_another_index_is_built_in_the_background(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    collection = database.create("c", DIM)
+    collection.upsert(records(0, 1400))
+    before = ids(collection.query(vector=VECTORS[0]))
+    collection.set_index(HNSW(m=8, ef_search=200))
+    assert ids(collection.query(vector=VECTORS[0])) == before      # whichever answers
+    collection.upsert(records(1400, 1500))
+    assert collection.wait_until_indexed(60)
+    assert str(collection.query(vector=VECTORS[0]).plan).startswith("hnsw(ef=200) + 476 exactly")
+    assert ids(collection.query(vector=VECTORS[1450]))[0] == "r1450"
+    with pytest.raises(InvalidInput, match="dim 3"):
+        collection.set_index(HNSW(dim=3))
+    database.close()
+    database = Database(tmp_path)
+    assert database.open("c").index == "hnsw"
+    assert ids(database.open("c").query(vector=VECTORS[0]))[0] == "r0"
+    database.open("c").set_index("flat")
+    assert database.open("c").wait_until_indexed(60)
+    assert str(database.open("c").query(vector=VECTORS[0]).plan).startswith("exact over 1,500")
+    database.close()
 
 
 @pytest.mark.parametrize(("index", "words"), [
@@ -202,8 +277,8 @@ def test_the_same_records_give_the_same_graph_however_they_come(tmp_path: Path) 
             collection.upsert([{"id": f"r{i}", "values": VECTORS[i % 1600] + i // 1600} for i in range(start, min(3100, start + step))])
             collection.query(vector=VECTORS[0])
         assert collection.wait_until_indexed(60)
-        assert collection._view is not None
-        collection._view.dense.index.save(tmp_path / f"{name}.bin")
+        assert collection._current._view is not None
+        collection._current._view.dense.index.save(tmp_path / f"{name}.bin")
         contents.append((tmp_path / f"{name}.bin").read_bytes())
         database.close()
     assert contents[0] == contents[1]

@@ -55,12 +55,13 @@ class Plan:
 
     dense: str | None = None       # "exact", "hnsw(ef=64)", "hnsw(ef=64) + 512 exactly", ...
     lexical: str | None = None     # "bm25"
+    sparse: str | None = None      # "sparse"
     fusion: str | None = None      # "rrf(k=60, dense=1, lexical=1)"
     candidates: int = 0            # live records that passed namespace and filter
     compared: int = 0              # vectors or codes of vectors that the dense search compared
 
     def __str__(self) -> str:
-        parts = [p for p in (self.dense, self.lexical, self.fusion) if p]
+        parts = [p for p in (self.dense, self.lexical, self.sparse, self.fusion) if p]
         said = f"{' + '.join(parts) or 'none'} over {self.candidates:,} candidates"
         return f"{said}, {self.compared:,} compared" if self.compared else said
 

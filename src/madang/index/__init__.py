@@ -7,5 +7,6 @@ from madang.index.ivf import IVF
 from madang.index.lexical import Lexical
 from madang.index.nsw import NSW
 from madang.index.protocol import Index, Metric
+from madang.index.sparse import Sparse
 
-__all__ = ["HNSW", "IVF", "NSW", "Audit", "Bucket", "Flat", "Index", "Lexical", "Metric"]
+__all__ = ["HNSW", "IVF", "NSW", "Audit", "Bucket", "Flat", "Index", "Lexical", "Metric", "Sparse"]

@@ -114,16 +114,28 @@ def read(path: str | Path, kind: str, version: int, mapped: bool = True) -> tupl
 
 def kind_of(path: str | Path) -> str | None:
     """The kind of index a file holds, or None where it is no such file."""
+    return _kind_and_version(Path(path))[0]
+
+
+def check(path: str | Path) -> None:
+    """Raises as `read` does, for a file of whatever kind and version."""
+    kind, version = _kind_and_version(Path(path))
+    read(path, kind or "", version)
+
+
+def _kind_and_version(path: Path) -> tuple[str | None, int]:
     try:
         with open(path, "rb") as file:
             start = file.read(_START.size)
             if len(start) < _START.size or not start.startswith(_MAGIC):
-                return None
+                return None, 0
             header = json.loads(file.read(_START.unpack(start)[2]))
     except (OSError, ValueError):
-        return None
-    kind = header.get("kind") if isinstance(header, dict) else None
-    return kind if isinstance(kind, str) else None
+        return None, 0
+    if not isinstance(header, dict):
+        return None, 0
+    kind, version = header.get("kind"), header.get("version")
+    return kind if isinstance(kind, str) else None, version if isinstance(version, int) else 0
 
 
 def _header(path: Path, content: NDArray[np.uint8], kind: str, version: int) -> tuple[dict[str, Any], int]:

@@ -93,7 +93,8 @@ class SmallWorld:
         """Add float32 vectors (n, dim) and return their rows (n,) int64, ascending; all of them or none.
 
         `rows` (n,) int64 are numbers to give them, ascending and above all there ever were: for callers who number
-        vectors themselves, some of which are gone before they come here. The links come out the same for any number of threads (0: all cores). Others may search meanwhile.
+        vectors themselves, some of which are gone before they come here. The links come out the same for any number of
+        threads (0: all cores). Others may search meanwhile.
         Raises InvalidInput for another shape or dtype, NaN, infinity, and (dot, euclidean) vectors so long that a score
         could overflow.
         """
@@ -166,8 +167,8 @@ class SmallWorld:
                 first search after much has changed takes longer.
 
         Returns:
-            rows (q, k) int64 padded with -1, and scores (q, k) float32 padded with -inf; scores are those of the vectors,
-            as `precision` keeps them, not of codes.
+            rows (q, k) int64 padded with -1, and scores (q, k) float32 padded with -inf: those of the vectors as
+            `precision` keeps them, not of codes.
 
         Raises:
             InvalidInput: another shape or dtype, NaN or infinity, k below 1, rows that were never added.
@@ -315,7 +316,8 @@ class SmallWorld:
         return self._new_graph(vectors.shape[1], code)
 
     def _new_graph(self, dim: int, code: str) -> _kernel.Graph:
-        half = code != "float32" and (self.precision == "float16" or (self.precision == "auto" and self._metric == "cosine"))
+        short = self.precision == "float16" or (self.precision == "auto" and self._metric == "cosine")
+        half = short and code != "float32"
         try:
             return _kernel.Graph(dim, self._metric, code, self.m, self.ef_construction, self.seed,
                                  self._layered, self._alpha, half)

@@ -25,8 +25,8 @@ class HNSW(SmallWorld):
         m: links chosen per vector and level; the lowest level holds up to twice as many. More links find more and take
             more memory: 8 to 16 for easy data, 24 to 48 for hard data or recall near 1.
         ef_construction: candidates considered for them; more make a better graph, built more slowly.
-        ef_search: candidates followed by a search, unless it says otherwise; more find more and take longer. On average:
-            a search ends at the distance that the ef-th neighbour usually has, between half and three times as many.
+        ef_search: candidates followed by a search, unless it says otherwise; more find more and take longer. That is on
+            average: it ends at the distance that the ef-th neighbour usually has, after half to three times as many.
         seed: of the levels. The same data, parameters and seed give the same bytes on any number of threads.
         quantization: how vectors are written down for the walk: "int8", "int4", None for float32, or "auto" for the
             smallest that tells the first vectors' neighbours apart. Answers are ranked by the vectors in any case.

@@ -1,57 +1,36 @@
-"""A collection: records in namespaces, written durably, searched exactly by vector, by words, or both."""
+"""A collection: records in namespaces, written durably, searched by vector, by words, or both."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 import threading
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from madang.base.errors import Corrupt, InvalidInput, NotFound
-from madang.base.records import Filter, Match, Plan, QueryResult, Record, Source, SourceInfo, SparseVector
-from madang.index import Audit
+from madang.base.records import Filter, QueryResult, Record, Source, SourceInfo
+from madang.index.distance import as_vectors
 from madang.index.graph import SmallWorld
-from madang.index.specs import Spec
-from madang.store import derived, filters, schema, validate
+from madang.index.specs import Spec, spec_of
+from madang.store import derived, filters, schema, search, validate
+from madang.store.audit import CollectionAudit, Repaired
 from madang.store.connections import Connections
-from madang.store.fusion import Fusion, reciprocal_rank
-from madang.store.indexer import Indexer
+from madang.store.current import Current
+from madang.store.fusion import Fusion
 from madang.store.lock import WriterLock
 from madang.store.protocol import CollectionStats, IdPage
-from madang.store.tail import BLOCK, Slots
-from madang.store.view import Reading, View
+from madang.store.reading import Reader
+from madang.store.sample import QuerySample
+from madang.store.view import View
 from madang.store.writing import Writer, indexed_text
 from madang.text.analyzer import Analyzer, analyzer_for, default_analyzer
 
-_MAX_WAITING = 100_000         # vectors that may wait for the index before writers wait for it, too
-
-
-class _MovedOn(Exception):
-    """A record that was found is gone: somebody wrote between the search and the reading of its answer."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A query that was checked."""
-
-    vector: NDArray[np.float32] | None
-    words: str | None
-    k: int
-    namespace: str
-    filter: filters.Tree | None
-    fusion: Fusion
-    target_recall: float | None
-    metadata: bool
-    values: bool
-    document: bool
+_FUSION = Fusion()
 
 
 class Collection:
@@ -66,27 +45,23 @@ class Collection:
         self._lock = lock
         self._file = _identity(self._path)
         self._writing = threading.RLock()      # around the connection that writes
-        self._guard = threading.RLock()        # around the view and the connection it catches up with; never held long
         self._db, meta = schema.open_existing(self._path)
         try:
             self.name: str = directory.name
             self.dim: int = meta["dim"]
             self.metric = meta["metric"]
             stored = meta["index"]
-            self._spec: Spec = {"kind": stored} if isinstance(stored, str) else stored
+            spec: Spec = {"kind": stored} if isinstance(stored, str) else stored
             self.embedder: str | None = meta["embedder"]
         except KeyError as error:
             self._db.close()
             raise Corrupt(f"{self._path} lacks {error} in its metadata.", remedy="Restore it from a backup.") from None
         self._connections = Connections(self._path)
-        self._watch = schema.connect(self._path)
-        self._view: View | None = None
-        self._version = -1                     # SQLite's number for the state that the view has seen
-        self._generation: int = meta.get("generation", 0)
-        self._analyzer: Analyzer | None = None
+        self._current = Current(self._path, spec, self.dim, self.metric, may_save=self._may_save,
+                                put_meta=self._put_meta)
+        self._analyzer: tuple[int, Analyzer] | None = None       # with the generation that it belongs to
         self._writer: Writer | None = None
-        self._indexer = Indexer(self._index_some, self.name)
-        self._closed = False
+        self._sample = QuerySample(directory, self.dim) if meta.get("keep_queries", True) else None
 
     # Writing
 
@@ -114,11 +89,11 @@ class Collection:
             raise InvalidInput(f"update of {id!r} changes nothing.", remedy="Give values or set_metadata.")
         validate.namespace_name(namespace)
         with self._write() as writer:
-            found = self._records(self._db, [validate.record_id(id)], namespace)
-            if id not in found:
+            found = Reader(self._db, self._path).record(validate.record_id(id), namespace)
+            if found is None:
                 raise NotFound(f"collection {self.name!r} has no record {id!r} in namespace {namespace!r}.",
                                remedy="Use upsert to create it.")
-            record, source = found[id]
+            record, source = found
             merged = {**record.metadata, **validate.metadata(set_metadata, f"record {id!r:.60}: set_metadata")}
             changed = Record(id, record.values if values is None else values, record.sparse, merged, record.document,
                              record.context)
@@ -136,8 +111,7 @@ class Collection:
         with self._write() as writer:
             if wanted is not None:
                 return writer.delete_ids(wanted, namespace, by_hand=True)
-            stored = self._db.execute("SELECT row, metadata FROM records WHERE namespace = ?", (namespace,))
-            rows = [row for row, text in stored if tree is None or tree.matches(json.loads(text))]
+            rows = self._matching(tree, namespace)
             if delete_all:
                 self._db.execute("DELETE FROM sources WHERE namespace = ?", (namespace,))
             return writer.delete_rows(rows, by_hand=True)
@@ -162,20 +136,44 @@ class Collection:
         with self._write() as writer:
             return sum(writer.remove_source(uri, namespace) for uri in wanted)
 
+    def _matching(self, tree: filters.Tree | None, namespace: str) -> list[int]:
+        """The rows of a namespace that a filter matches, in the transaction that will delete them."""
+        rows: list[int] = []
+        for block in Reader(self._db, self._path).records(vectors=False):
+            rows += [row for row, space, text in zip(block.rows.tolist(), block.namespaces, block.metadata, strict=True)
+                     if space == namespace and (tree is None or tree.matches(json.loads(text)))]
+        return rows
+
     def reanalyze(self) -> int:
         """Rebuild the word index with the analyzer installed now. Returns how many documents it read."""
+        count = 0
         with self._write(analyzer=default_analyzer()) as writer:
-            stored = self._db.execute("SELECT row, document, context FROM records "
-                                      "WHERE document IS NOT NULL ORDER BY row").fetchall()
             self._db.execute("DELETE FROM postings")
             self._db.execute("DELETE FROM terms")
             writer.forget()
-            for start in range(0, len(stored), 1000):
-                writer.index_text([(row, indexed_text(text, context))
-                                   for row, text, context in stored[start:start + 1000]])
+            batch: list[tuple[int, str]] = []
+            for row, text, context in list(Reader(self._db, self._path).documents()):
+                batch.append((row, indexed_text(text, context)))
+                count += 1
+                if len(batch) == 1000:
+                    writer.index_text(batch)
+                    batch.clear()
+            writer.index_text(batch)
             schema.put_meta(self._db, "analyzer", default_analyzer().signature)
-            schema.put_meta(self._db, "generation", (_meta(self._db, "generation") or 0) + 1)
-        return len(stored)
+            schema.put_meta(self._db, "generation", (self._meta("generation") or 0) + 1)
+        return count
+
+    def set_index(self, index: Any) -> None:
+        """Search with another index from now on: as for `Database.create`. It is built in the background, and the one
+        there is answers until then; `wait_until_indexed` waits for it.
+
+        Raises `InvalidInput` for an index that does not fit. Other processes take it when they open the collection.
+        """
+        spec = spec_of(index, self.dim, self.metric)
+        with self._write():
+            schema.put_meta(self._db, "index", spec)
+        self._current.spec = spec
+        self._current.written()
 
     # Reading
 
@@ -183,145 +181,66 @@ class Collection:
               namespace: str = "", filter: Filter | None = None, include_metadata: bool = True,  # noqa: A002
               include_values: bool = False, include_document: bool = False, target_recall: float | None = None,
               fusion: Fusion | None = None) -> QueryResult:
-        """The best records: by vector, by words (BM25), or both fused by reciprocal ranks.
+        """The best records: by vector, by words (BM25), by a sparse vector, or several of these fused.
 
         Args:
-            vector: `dim` numbers. text: words to search in the documents. At least one of the two.
+            vector: `dim` numbers. text: words to search in the documents. sparse: indices and values, compared with the
+                records' own by inner product. At least one of the three.
+            fusion: how several rankings are combined: reciprocal ranks unless you say `Fusion(method="weighted")`.
             filter: a metadata filter, e.g. {"year": {"$gte": 2020}}; applied before the search.
             target_recall: the share of the true nearest records to find, for graph indexes: the search is widened
                 until it is reached, by measuring. Exact search always reaches 1.0.
 
-        Scores are higher for better matches: the metric's for a vector, BM25's for words, the fused one for both.
+        Scores are higher for better matches: the metric's for a vector, BM25's for words, the inner product for a
+        sparse vector, the fused one for several.
         """
-        if sparse is not None:
-            raise InvalidInput("query by sparse vector is not available yet.", remedy="Query by vector or text.")
-        if vector is None and text is None:
-            raise InvalidInput("query needs a vector, a text, or both.")
+        if vector is None and text is None and sparse is None:
+            raise InvalidInput("query needs a vector, a text, a sparse vector, or several of them.")
         if target_recall is not None and not 0 < target_recall <= 1:
             raise InvalidInput(f"target_recall must be above 0 and at most 1, not {target_recall!r}.")
         wanted = validate.top_k(top_k)
         validate.namespace_name(namespace)
         tree = None if filter is None else filters.parse(filter)
-        asked = _Asked(None if vector is None else validate.vector(vector, self.dim, "vector"),
-                       validate.text(text, "text"), wanted, namespace, tree, fusion or Fusion(), target_recall,
-                       include_metadata, include_values, include_document)
-        for _ in range(3):
-            try:
-                return self._answer(asked)
-            except _MovedOn:
-                continue
-        with self._guard, self._reporting():   # the same in one transaction: slower, and nobody can come between
-            self._refresh()
-            self._watch.execute("BEGIN")
-            try:
-                self._catch_up()
-                return self._answer(asked, self._watch)
-            finally:
-                self._watch.execute("COMMIT")
+        asked = search.Asked(None if vector is None else validate.vector(vector, self.dim, "vector"),
+                             validate.text(text, "text"), validate.sparse(sparse, "sparse"), self.metric, wanted,
+                             namespace, tree, fusion or _FUSION, target_recall, include_metadata, include_values,
+                             include_document)
+        if asked.vector is not None and self._sample is not None:
+            self._sample.offer(asked.vector)
+        with self._reporting():
+            for _ in range(3):
+                self._check_there()
+                with self._current.view() as view:
+                    prepared = self._prepared(asked, view)
+                ranked = search.rank(asked, prepared)
+                if not (asked.metadata or asked.values or asked.document) or not len(ranked.slots):
+                    return search.scored(asked, prepared, ranked)
+                with self._connections.reading() as reader:
+                    answer = search.matches(asked, prepared, ranked, reader)
+                if answer is not None:      # else somebody deleted one of them between the two
+                    return answer
+            with self._current.transaction() as (view, reader):     # slower: nobody can come between
+                prepared = self._prepared(asked, view, reader)
+                last = search.matches(asked, prepared, search.rank(asked, prepared), reader)
+        if last is None:
+            raise Corrupt(f"{self._path} lacks a record that was found.", remedy="Run `repair` on the collection.")
+        return last
 
-    def _answer(self, asked: _Asked, connection: sqlite3.Connection | None = None) -> QueryResult:
-        """Search without holding anything, then read what was found: from `connection`, or a new snapshot."""
-        depth = asked.k if asked.vector is None or asked.words is None else max(asked.fusion.depth, asked.k)
-        words = None
-        with self._guard, self._reporting():
-            if connection is None:
-                self._refresh()
-            view = self._current
-            reading = view.reading(asked.namespace, asked.filter)
-            if asked.words is not None and reading.candidates:
-                words = self._lexical(view, asked.words, depth, reading)
-        if not reading.candidates:
-            return QueryResult([], Plan(candidates=0), asked.namespace)
-        near = None if asked.vector is None else reading.nearest(asked.vector, depth, asked.target_recall)
-        if words is None and near is not None:
-            slots, scores = near.slots, near.scores.tolist()
-            plan = Plan(dense=near.how, candidates=reading.candidates, compared=near.compared)
-        elif words is not None and near is None:
-            slots, scores = words[0], words[1].tolist()
-            plan = Plan(lexical="bm25", candidates=reading.candidates)
-        else:
-            assert words is not None
-            assert near is not None
-            fusion = asked.fusion
-            rankings = [near.slots.tolist() if fusion.dense else [], words[0].tolist() if fusion.lexical else []]
-            fused = reciprocal_rank(rankings, [fusion.dense, fusion.lexical], fusion.k)[:asked.k]
-            slots, scores = np.array([slot for slot, _ in fused], dtype=np.int64), [score for _, score in fused]
-            plan = Plan(dense=near.how, lexical="bm25", fusion=str(fusion), candidates=reading.candidates,
-                        compared=near.compared)
-        return QueryResult(self._matches(view, slots, scores, asked, connection), plan, asked.namespace)
-
-    def _lexical(self, view: View, words: str, k: int, reading: Reading) -> tuple[Slots, NDArray[np.float32]]:
-        terms = self.analyzer.query_terms(words)
-        known: dict[str, int] = {}
-        names = list(terms)
-        for start in range(0, len(names), 500):
-            part = names[start:start + 500]
-            marks = ",".join("?" * len(part))
-            known |= dict(self._watch.execute(f"SELECT term, term_id FROM terms WHERE term IN ({marks})", part))
-        ids = np.fromiter(known.values(), dtype=np.int64, count=len(known))
-        weights = np.fromiter((terms[name] for name in known), dtype=np.float32, count=len(known))
-        return view.words(ids, weights, k, reading.allowed)
-
-    def _matches(self, view: View, slots: Slots, scores: Sequence[float], asked: _Asked,
-                 connection: sqlite3.Connection | None) -> list[Match]:
-        ids = view.names.of(slots.tolist())
-        if not (asked.metadata or asked.values or asked.document) or not ids:
-            return [Match(identity, float(score)) for identity, score in zip(ids, scores, strict=True)]
-        rows = view.rows.view()[slots].tolist()
-        if connection is not None:
-            found = self._stored(connection, rows, asked)
-        else:
-            with self._reporting(), self._connections.reading() as connection:
-                found = self._stored(connection, rows, asked)
-        if len(found) < len(rows):
-            raise _MovedOn
-        matches = []
-        for identity, row, score in zip(ids, rows, scores, strict=True):
-            metadata, document, values = found[row]
-            matches.append(Match(identity, float(score), json.loads(metadata) if asked.metadata else None,
-                                 np.frombuffer(values, dtype="<f4") if asked.values else None, document))
-        return matches
-
-    @staticmethod
-    def _stored(connection: sqlite3.Connection, rows: list[int],
-                asked: _Asked) -> dict[int, tuple[str, str | None, bytes]]:
-        """Metadata, document and vector of rows, where they are asked for; rows that are gone are left out."""
-        found: dict[int, tuple[str, str | None, bytes]] = {}
-        document = "document" if asked.document else "NULL"
-        tables = "records JOIN vectors USING (row)" if asked.values else "records"
-        for start in range(0, len(rows), 500):
-            part = rows[start:start + 500]
-            for row, metadata, text, values in connection.execute(
-                    f"SELECT row, metadata, {document}, {'data' if asked.values else 'NULL'} FROM {tables} "
-                    f"WHERE row IN ({','.join('?' * len(part))})", part):
-                found[row] = metadata, text, values
-        return found
+    def _prepared(self, asked: search.Asked, view: View, reader: Reader | None = None) -> search.Prepared:
+        if asked.words is None:
+            return search.prepare(asked, view, None, None)
+        if reader is not None:
+            return search.prepare(asked, view, reader, self.analyzer)
+        with self._connections.reading() as reader:
+            return search.prepare(asked, view, reader, self.analyzer)
 
     def fetch(self, ids: Sequence[str], namespace: str = "") -> dict[str, Record]:
         """Records by id; unknown ids are left out."""
         wanted = validate.ids(ids)
         validate.namespace_name(namespace)
-        with self._reporting(), self._connections.reading() as connection:
-            found = self._records(connection, wanted, namespace)
-        return {identity: found[identity][0] for identity in wanted if identity in found}
-
-    @staticmethod
-    def _records(connection: sqlite3.Connection, ids: Sequence[str],
-                 namespace: str) -> dict[str, tuple[Record, int | None]]:
-        """Each found record with the source it belongs to."""
-        found: dict[str, tuple[Record, int | None]] = {}
-        for identity in ids:
-            stored = connection.execute(
-                "SELECT r.metadata, r.document, r.context, r.source, v.data, s.indices, s.data FROM records r "
-                "JOIN vectors v USING (row) LEFT JOIN sparse s USING (row) WHERE r.namespace = ? AND r.id = ?",
-                (namespace, identity)).fetchone()
-            if stored is not None:
-                metadata, document, context, source, data, indices, weights = stored
-                sparse = None if indices is None else SparseVector(np.frombuffer(indices, dtype="<u4").tolist(),
-                                                                   np.frombuffer(weights, dtype="<f4").tolist())
-                found[identity] = (Record(identity, np.frombuffer(data, dtype="<f4").copy(), sparse,
-                                          json.loads(metadata), document, context), source)
-        return found
+        with self._reporting(), self._connections.reading() as reader:
+            found = {identity: reader.record(identity, namespace) for identity in dict.fromkeys(wanted)}
+        return {identity: record[0] for identity, record in found.items() if record is not None}
 
     def list_ids(self, prefix: str = "", limit: int = 100, cursor: str | None = None, namespace: str = "") -> IdPage:
         """Ids in order, a page at a time; pass the page's `cursor` to get the next."""
@@ -329,153 +248,136 @@ class Collection:
             raise InvalidInput(f"limit must be a whole number from 1 to {validate.MAX_TOP_K:,}, not {limit!r}.")
         validate.namespace_name(namespace)
         prefix, cursor = validate.text(prefix, "prefix") or "", validate.text(cursor, "cursor")
-        with self._reporting(), self._connections.reading() as connection:
-            found = [identity for (identity,) in connection.execute(
-                "SELECT id FROM records WHERE namespace = ? AND id >= ? AND id > ? AND substr(id, 1, ?) = ? "
-                "ORDER BY id LIMIT ?", (namespace, prefix, cursor or "", len(prefix), prefix, limit + 1))]
+        with self._reporting(), self._connections.reading() as reader:
+            found = reader.ids(prefix, cursor or "", limit + 1, namespace)
         return IdPage(found[:limit], found[limit - 1] if len(found) > limit else None)
 
     def stats(self) -> CollectionStats:
         """Counts and settings."""
-        with self._reporting(), self._connections.reading() as connection:
-            namespaces = dict(connection.execute("SELECT namespace, COUNT(*) FROM records GROUP BY namespace "
-                                                 "ORDER BY namespace"))
-            (sources,) = connection.execute("SELECT COUNT(*) FROM sources").fetchone()
-            sequence, analyzer = _meta(connection, "sequence"), _meta(connection, "analyzer")
+        with self._reporting(), self._connections.reading() as reader:
+            namespaces = reader.namespaces()
+            sources, sequence, analyzer = reader.source_count(), reader.meta("sequence"), reader.meta("analyzer")
         size = sum(path.stat().st_size for path in self._path.parent.iterdir() if path.is_file())
         return CollectionStats(self.name, sum(namespaces.values()), namespaces, sources, self.dim, self.metric,
                                self.index, self.embedder, analyzer, size, sequence)
 
     def sources(self, namespace: str = "") -> dict[str, SourceInfo]:
         """The documents records were cut from, by uri."""
-        with self._reporting(), self._connections.reading() as connection:
-            rows = connection.execute("SELECT uri, content_hash, media_type, title, size_bytes, "
-                                    "(SELECT COUNT(*) FROM records r WHERE r.source = s.source), ingested_at "
-                                    "FROM sources s WHERE namespace = ? ORDER BY uri", (namespace,))
-            return {row[0]: SourceInfo(*row) for row in rows}
+        with self._reporting(), self._connections.reading() as reader:
+            return {info[0]: SourceInfo(*info) for info in reader.sources(namespace)}
 
     def source(self, uri: str, namespace: str = "") -> Source | None:
         """A document with its text, or None."""
-        with self._reporting(), self._connections.reading() as connection:
-            row = connection.execute("SELECT uri, content_hash, text, media_type, title, size_bytes, pages "
-                                     "FROM sources WHERE namespace = ? AND uri = ?", (namespace, uri)).fetchone()
-        if row is None:
-            return None
-        uri, content_hash, text, media_type, title, size_bytes, pages = row
-        return Source(uri, content_hash, zlib.decompress(text).decode("utf-8"), media_type, title, size_bytes,
-                      tuple(json.loads(pages)))
+        with self._reporting(), self._connections.reading() as reader:
+            return reader.source(uri, namespace)
 
     def wait_until_indexed(self, timeout_s: float | None = None) -> bool:
         """Until the index has absorbed what it can; fewer than 1,024 records stay outside a graph, searched exactly.
         False when the time is over first."""
-        with self._guard, self._reporting():
-            self._refresh()
-        if self.index == "flat":
-            return True
-        self._indexer.wake()
-        return self._indexer.wait(timeout_s)
+        with self._reporting():
+            with self._current.view():
+                pass
+            self._current.indexer.wake()
+            return self._current.indexer.wait(timeout_s)
 
-    def audit(self, queries: Any = None, k: int = 10, ef_search: int | None = None, samples: int = 200) -> Audit:
-        """Measure a graph index against exact search: recall by filter selectivity, and what cannot be reached.
+    def audit(self, queries: Any = None, k: int = 10, ef_search: int | None = None,
+              samples: int = 200) -> CollectionAudit:
+        """Measure the index against exact search: recall by filter selectivity, what cannot be reached, damaged files.
 
-        `queries` (q, dim): real ones if you have them. Raises `InvalidInput` where there is no graph: exact search is
-        always right.
+        `queries` (q, dim): else the sample of those that were asked, else made-up ones.
         """
         self.wait_until_indexed()
-        with self._guard:
-            index = self._current.dense.index
-        if not isinstance(index, SmallWorld) or not len(index):
-            raise InvalidInput(f"collection {self.name!r} is searched exactly: there is nothing to measure.",
-                               remedy=f"A graph index starts with {BLOCK:,} records." if self.index != "flat" else None)
-        asked = None if queries is None else np.ascontiguousarray(queries, dtype=np.float32)
-        return index.audit(asked, k, ef_search=ef_search, samples=samples)
+        given = None if queries is None else as_vectors(np.asarray(queries, dtype=np.float32), self.dim, "queries")
+        asked = np.empty((0, self.dim), dtype=np.float32)
+        if given is None and self._sample is not None:
+            asked = self._sample.vectors()
+        with self._reporting(), self._current.view() as view:
+            live, index = view.all_live(), view.dense.index
+            waiting, missing = view.dense.coverage(live)
+        measured = None
+        if isinstance(index, SmallWorld) and len(index):
+            measured = index.audit(given if given is not None else asked if len(asked) else None, k,
+                                   ef_search=ef_search, samples=samples)
+        return CollectionAudit(len(live), measured, waiting, missing, len(asked), derived.damaged(self._path.parent))
+
+    def repair(self) -> Repaired:
+        """Link what no link leads to, build the index again where it lacks records, write damaged files again."""
+        with self._write():
+            pass            # only the process that writes repairs what is on disk
+        self.wait_until_indexed()
+        damaged = derived.damaged(self._path.parent)
+        with self._reporting(), self._current.view() as view:
+            index = view.dense.index
+            _, missing = view.dense.coverage(view.all_live())
+        if missing:
+            self._current.forget()
+            self.wait_until_indexed()
+        unreachable = index.repair() if isinstance(index, SmallWorld) and not missing else 0
+        if damaged or missing or unreachable:
+            self._current.save()
+        return Repaired(unreachable, missing, len(damaged))
+
+    def forget_queries(self) -> None:
+        """Remove the sample of queries that audits measure with."""
+        if self._sample is not None:
+            self._sample.forget()
 
     # Plumbing
 
     @property
     def index(self) -> str:
         """The kind of vector index."""
-        return str(self._spec["kind"])
+        return str(self._current.spec["kind"])
 
     @property
     def analyzer(self) -> Analyzer:
         """The analyzer the word index was made with, or an error naming the command that rebuilds it."""
-        found = self._analyzer
-        if found is None:
-            with self._reporting(), self._connections.reading() as connection:
-                found = self._analyzer = analyzer_for(_meta(connection, "analyzer"), self.name)
-        return found
+        with self._reporting(), self._connections.reading() as reader:
+            generation = reader.meta("generation") or 0
+            if self._analyzer is None or self._analyzer[0] != generation:
+                self._analyzer = generation, analyzer_for(reader.meta("analyzer"), self.name)
+            return self._analyzer[1]
 
     @contextmanager
     def _write(self, analyzer: Analyzer | None = None) -> Iterator[Writer]:
         """A write transaction: everything inside is committed and synced, or nothing is."""
-        self._wait_for_room()
+        self._current.wait_for_room()
         with self._writing, self._reporting():
             self._lock.acquire()
             self._check_there()
             if analyzer is not None:
-                self._analyzer, self._writer = analyzer, None
+                self._writer = Writer(self._db, analyzer)
             if self._writer is None:
                 self._writer = Writer(self._db, self.analyzer)
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
-                schema.put_meta(self._db, "sequence", _meta(self._db, "sequence") + 1)
+                schema.put_meta(self._db, "sequence", self._meta("sequence") + 1)
                 self._db.execute("COMMIT")
             except BaseException:
-                self._writer, self._analyzer = None, None  # its vocabulary may hold terms that were never stored
+                self._writer = None          # its vocabulary may hold terms that were never stored
                 if self._db.in_transaction:  # on a full disk SQLite has rolled back already
                     self._db.execute("ROLLBACK")
                 raise
-        if self.index != "flat":
-            self._indexer.wake()
+        self._current.written()
 
-    def _wait_for_room(self) -> None:
-        """Where the index is far behind, writers wait for it: what it has not absorbed is in memory and compared one by
-        one."""
-        view = self._view
-        if view is not None and view.dense.waiting() > _MAX_WAITING:
-            self._indexer.wait_for(lambda: view.dense.waiting() <= _MAX_WAITING, timeout_s=600)
+    def _meta(self, key: str) -> Any:
+        return schema.get_meta(self._db, self._path, key)
 
-    @property
-    def _current(self) -> View:
-        assert self._view is not None
-        return self._view
+    def _put_meta(self, key: str, value: object) -> None:
+        """In a transaction of its own. Raises sqlite3.Error."""
+        with self._writing:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                schema.put_meta(self._db, key, value)
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
-    def _refresh(self) -> None:
-        """Bring the view up to date with what is committed, by whichever process; the caller holds the guard."""
-        self._check_there()
-        (version,) = self._watch.execute("PRAGMA data_version").fetchone()
-        if version == self._version and self._view is not None:
-            return
-        self._watch.execute("BEGIN")
-        try:
-            self._catch_up()
-        finally:
-            self._watch.execute("COMMIT")
-        self._version = version
-
-    def _catch_up(self) -> None:
-        """Inside a read transaction of `_watch`."""
-        try:
-            generation = _meta(self._watch, "generation") or 0
-            if self._view is None:
-                tokens = _meta(self._watch, derived.TOKENS) or []
-                self._view = derived.load(self._path.parent, self._spec, self.dim, self.metric, tokens)
-                if self._view is None:
-                    self._view = View(self.dim, self.metric, self._spec)
-                else:
-                    self._view.after_loading(self._watch)
-            elif generation != self._generation:  # someone re-analyzed: all postings have changed
-                self._view.read_words(self._watch)
-                self._analyzer = None
-            self._generation = generation
-            self._view.catch_up(self._watch)
-        except BaseException:  # half absorbed is worse than not at all
-            self._view = None
-            raise
-        if self._view.dense.waiting() >= BLOCK or self._view.dense.worth_removing():
-            self._indexer.wake()
+    def _may_save(self) -> bool:
+        return self._lock.held and not self.dropped
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -495,69 +397,15 @@ class Collection:
             raise NotFound(f"collection {self.name!r} was dropped by another process.",
                            remedy="Open it again, or make it anew.")
 
-    # Indexing, in a thread of its own
-
-    def _index_some(self) -> bool:
-        """One step: a block into the index, or what is dead out of it, or all of it to disk. Whether there is more."""
-        with self._guard, self._reporting():
-            if self._closed or self.dropped:
-                return False
-            self._refresh()
-            view = self._current
-            block = view.to_absorb()
-            gone = view.dense.take_gone() if block is None and view.dense.worth_removing() else None
-        if block is not None:
-            cut, slots, vectors = block
-            view.absorb(slots, vectors, threads=0)
-            with self._guard:
-                view.absorbed(cut, slots)
-            return True
-        if gone is not None:
-            view.dense.cut_out(gone)
-            return True
-        if view.changed * 8 > len(view.rows) + 8000:
-            self._save(view)
-        return False
-
-    def _save(self, view: View) -> None:
-        """Only the process that writes to the workspace keeps the files. What cannot be written, on a full disk say, is
-        made anew another time."""
-        if not self._lock.held or self.dropped or not view.dense.absorbed:
-            return
-        try:
-            with self._writing:
-                mark = derived.token()
-                known = _meta(self._db, derived.TOKENS) or []
-                self._db.execute("BEGIN IMMEDIATE")
-                schema.put_meta(self._db, derived.TOKENS, [mark, *known[:1]])
-                self._db.execute("COMMIT")
-            with self._guard:
-                gone = view.dense.take_gone()
-            view.dense.cut_out(gone)
-            with self._guard:
-                captured, view.changed = derived.capture(view), 0
-            derived.save(self._path.parent, self._spec, view.dense.index, captured, mark)
-        except (OSError, sqlite3.Error):
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-
-    def close(self) -> None:
-        """Close the file; a closed collection raises on use."""
-        self._indexer.stop()
-        with self._writing, self._guard:
-            if self._closed:
-                return
-            self._closed = True
-            if self._view is not None and self._view.changed and self.index != "flat":
-                self._save(self._view)
-            self._connections.close()
-            self._watch.close()
-            self._db.close()
-
-
-def _meta(connection: sqlite3.Connection, key: str) -> Any:
-    row = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return None if row is None else json.loads(row[0])
+    def close(self, keep: bool = True) -> None:
+        """Close the file; a closed collection raises on use. `keep`: write the index beside it, if that is worth it."""
+        self._current.close(keep)
+        if keep and self._sample is not None and self._may_save():
+            with suppress(OSError):      # a sample is not worth an error
+                self._sample.save()
+        self._connections.close()
+        with self._writing:
+            schema.close(self._db)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from madang.base.errors import InvalidInput
 from madang.store import schema
+from madang.store.reading import Reader
 
 
 class Connections:
@@ -22,13 +23,13 @@ class Connections:
         self._closed = False
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection in a read transaction: one snapshot for all that is read."""
+    def reading(self) -> Iterator[Reader]:
+        """A reader in a read transaction: one snapshot for all that is read."""
         connection = self._take()
         try:
             connection.execute("BEGIN")
             try:
-                yield connection
+                yield Reader(connection, self._path)
             finally:
                 connection.execute("COMMIT")
         finally:

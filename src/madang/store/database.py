@@ -11,12 +11,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from madang.base.errors import Conflict, InvalidInput, NotFound
+from madang.base.errors import Conflict, InvalidInput, MadangError, NotFound
 from madang.index.protocol import METRICS
 from madang.index.specs import spec_of
 from madang.store import schema, validate
 from madang.store.collection import Collection
 from madang.store.lock import WriterLock
+from madang.store.salvage import Salvaged, salvage
 from madang.text.analyzer import default_analyzer
 
 
@@ -25,7 +26,11 @@ class Database:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory / "collections"
-        self._directory.mkdir(parents=True, exist_ok=True)
+        try:
+            _make_directory(self._directory)
+        except OSError as error:
+            raise InvalidInput(f"workspace {directory} cannot be made: {error.strerror or error}.",
+                               remedy="Check its permissions and the disk.") from error
         self.lock = WriterLock(directory)
         self._open: dict[str, Collection] = {}
         self._guard = threading.RLock()
@@ -55,19 +60,37 @@ class Database:
             if name in self.names():
                 raise Conflict(f"collection {name!r} exists already.", remedy="Open it, or drop it first.")
             self._make(name, meta)
-            return self.open(name)
+            try:
+                return self.open(name)
+            except MadangError:  # it says that nothing was changed: so it must be
+                self._remove(name)
+                raise
 
     def _make(self, name: str, meta: dict[str, Any]) -> None:
         # Made beside and renamed, so that a crash leaves no half collection under its name.
-        new = self._directory / f".new-{uuid.uuid4().hex}"
+        new, there = self._directory / f".new-{uuid.uuid4().hex}", self._directory / name
         try:
             new.mkdir()
             schema.create(new / schema.FILE_NAME, meta)
-            new.rename(self._directory / name)
+            new.rename(there)
             _sync_directory(self._directory)
         except (sqlite3.Error, OSError) as error:
             shutil.rmtree(new, ignore_errors=True)
-            raise schema.explained(self._directory / name / schema.FILE_NAME, error) from error
+            if there.exists():
+                self._remove(name)
+            raise schema.explained(there / schema.FILE_NAME, error) from error
+
+    def _remove(self, name: str) -> None:
+        """Take a collection's directory away. A crash meanwhile leaves all of it or nothing under its name."""
+        gone = self._directory / f".dropped-{uuid.uuid4().hex}"
+        try:
+            (self._directory / name).rename(gone)
+            _sync_directory(self._directory)
+        except OSError as error:
+            raise InvalidInput(f"collection {name!r} could not be removed: {error.strerror or error}.",
+                               remedy="Check the permissions and the disk, and drop it then.") from error
+        for leftover in [*self._directory.glob(".dropped-*"), *self._directory.glob(".new-*")]:
+            shutil.rmtree(leftover, ignore_errors=True)
 
     def open(self, name: str) -> Collection:
         """Open a collection; the same object for the same name. Raises `NotFound` with the names there are."""
@@ -102,12 +125,32 @@ class Database:
             collection = self._open.pop(name, None)
             if collection is not None:
                 collection.close()
-            # Renamed first: a crash while deleting must not leave a collection with half its files.
-            gone = self._directory / f".dropped-{uuid.uuid4().hex}"
-            (self._directory / name).rename(gone)
-            _sync_directory(self._directory)
-            for leftover in [*self._directory.glob(".dropped-*"), *self._directory.glob(".new-*")]:
-                shutil.rmtree(leftover, ignore_errors=True)
+            self._remove(name)
+
+    def salvage(self, name: str, into: str | None = None) -> Salvaged:
+        """Copy what survives of a damaged collection into a new one, `NAME-salvaged` unless `into` names another.
+
+        The damaged one is not touched. Raises `NotFound`, `Conflict` where `into` exists, `Corrupt` where nothing can
+        be read.
+        """
+        name = validate.collection_name(name)
+        wanted = validate.collection_name(f"{name}-salvaged" if into is None else into)
+        with self._guard:
+            if name not in self.names():
+                raise self._missing(name)
+            self.lock.acquire()
+            if wanted in self.names():
+                raise Conflict(f"collection {wanted!r} exists already.", remedy="Name another one to salvage into.")
+            new = self._directory / f".new-{uuid.uuid4().hex}"
+            try:
+                salvaged = salvage(self._directory / name, new)
+                new.rename(self._directory / wanted)
+                _sync_directory(self._directory)
+            except (sqlite3.Error, OSError) as error:
+                raise schema.explained(self._directory / wanted / schema.FILE_NAME, error) from error
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
+            return salvaged
 
     def close(self) -> None:
         """Close every collection and let go of the writer lock."""
@@ -116,6 +159,16 @@ class Database:
                 collection.close()
             self._open.clear()
             self.lock.release()
+
+
+def _make_directory(path: Path) -> None:
+    """Make it and what is missing above it, so that none of them is lost in a power cut."""
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        _make_directory(path.parent)
+    path.mkdir(exist_ok=True)
+    _sync_directory(path.parent)
 
 
 def _sync_directory(path: Path) -> None:

@@ -54,15 +54,18 @@ class Snapshot:
         slots = np.concatenate([*(part.slots for part in parts), *(slots for slots, _, _ in exact)])
         scores = np.concatenate([*(part.scores for part in parts), *(scores for _, scores, _ in exact)])
         order = np.lexsort((slots, -scores))[:k]
+        slots, scores = slots[order], scores[order]
         compared = sum(compared for _, _, compared in exact)
         how = " + ".join([*(part.how for part in parts), f"{compared:,} exactly" if parts else "exact"])
-        return Found(slots[order], scores[order], how, compared + sum(part.compared for part in parts))
+        return Found(slots, scores, how, compared + sum(part.compared for part in parts))
 
     def _indexed(self, queries: Vectors, k: int, allowed: BitMap, filtered: bool, target: float | None) -> Found:
-        mine = allowed if not self.chunks else allowed & _below(self.absorbed)
-        if len(mine) == len(self.index) and not filtered:
+        live = len(self.index)
+        count = allowed.range_cardinality(0, self.absorbed) if self.chunks else len(allowed)
+        if count == live and not filtered:
             return self._search(queries, k, None, target)
-        if len(mine) >= _FREE * len(self.index):
+        mine = allowed if not self.chunks else allowed & _below(self.absorbed)
+        if len(mine) >= _FREE * live:
             found = self._search(queries, k + _SPARE, None, target)
             good = np.fromiter((slot in mine for slot in found.slots.tolist()), dtype=bool, count=len(found.slots))
             if np.count_nonzero(good) >= min(k, len(mine)):
@@ -130,6 +133,14 @@ class Dense:
     def waiting(self) -> int:
         """Vectors that the index has not absorbed."""
         return 0 if self.tail is None else len(self.tail)
+
+    def coverage(self, live: BitMap) -> tuple[int, int]:
+        """Of the live slots, how many wait for the index, and how many neither it nor what waits for it has."""
+        waiting = bitmaps.union([chunk.members for chunk in self.tail.chunks]) & live if self.tail else BitMap()
+        have = live
+        if isinstance(self.index, SmallWorld):
+            have = bitmaps.bitmap_of(self.index.live_rows().astype(np.uint32))
+        return len(waiting), len(live - have - waiting)
 
     def snapshot(self) -> Snapshot:
         """What a search may go on using after the guard is let go."""

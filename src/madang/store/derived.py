@@ -18,7 +18,7 @@ import numpy as np
 from pyroaring import BitMap
 
 from madang.base.errors import MadangError
-from madang.index import Metric, container
+from madang.index import Lexical, Metric, Sparse, container
 from madang.index.graph import SmallWorld
 from madang.index.specs import AnyIndex, Spec, class_of
 from madang.store import bitmaps
@@ -48,12 +48,17 @@ def capture(view: View) -> Captured:
     """The caller holds the guard."""
     columns, arrays = view.columns.to_arrays()
     offsets, text = view.names.arrays()
+    lexical, words = view.lexical.to_arrays()
+    sparse, sparsely = view.sparse.to_arrays()
     return Captured(
-        {"last_tombstone": view.last_tombstone, "absorbed": view.dense.absorbed, "spaces": list(view.spaces),
+        {"lexical": lexical, "sparse": sparse, "generation": view.generation,
+         "last_tombstone": view.last_tombstone, "absorbed": view.dense.absorbed, "spaces": list(view.spaces),
          "columns": columns},
         {"rows": view.rows.view(), "codes": view.codes.view(), "offsets": offsets, "text": text,
          "live": np.frombuffer(view.all_live().serialize(), dtype=np.uint8),
-         **{f"columns.{key}": value for key, value in arrays.items()}})
+         **{f"columns.{key}": value for key, value in arrays.items()},
+         **{f"lexical.{key}": value for key, value in words.items()},
+         **{f"sparse.{key}": value for key, value in sparsely.items()}})
 
 
 def save(directory: Path, spec: Spec, index: AnyIndex, captured: Captured, mark: str) -> None:
@@ -69,6 +74,23 @@ def save(directory: Path, spec: Spec, index: AnyIndex, captured: Captured, mark:
     for old in directory.glob("index-*.bin"):
         if old.name != name:
             old.unlink(missing_ok=True)
+
+
+def remove(directory: Path) -> None:
+    """Remove the files, if there are any. Raises OSError."""
+    for path in (directory / _NAME, *directory.glob("index-*.bin")):
+        path.unlink(missing_ok=True)
+
+
+def damaged(directory: Path) -> tuple[str, ...]:
+    """The names of files that are not what was written, by their checksums."""
+    found = []
+    for path in sorted(path for path in (directory / _NAME, *directory.glob("index-*.bin")) if path.exists()):
+        try:
+            container.check(path)
+        except MadangError:
+            found.append(path.name)
+    return tuple(found)
 
 
 def load(directory: Path, spec: Spec, dim: int, metric: Metric, tokens: list[str]) -> View | None:
@@ -90,6 +112,9 @@ def load(directory: Path, spec: Spec, dim: int, metric: Metric, tokens: list[str
         view.rows, view.codes = Growing(arrays["rows"]), Growing(arrays["codes"])
         view.names = Names(arrays["offsets"], arrays["text"])
         view.columns = Columns.from_arrays(settings["columns"], _named(arrays, "columns."))
+        view.lexical = Lexical.from_arrays(settings["lexical"], _named(arrays, "lexical."))
+        view.sparse = Sparse.from_arrays(settings["sparse"], _named(arrays, "sparse."))
+        view.generation = int(settings["generation"])
         view.spaces = [str(space) for space in settings["spaces"]]
         live = BitMap.deserialize(arrays["live"].tobytes())
         view.live = _by_space(live, arrays["codes"], len(view.spaces))

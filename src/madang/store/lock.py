@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,20 +47,23 @@ class WriterLock:
         except OSError as error:
             raise InvalidInput(f"workspace {self._directory} cannot be written to: {error.strerror or error}.",
                                remedy="Check its permissions and the disk.") from error
+        self._say_who()
+
+    def _say_who(self) -> None:
         info = {"pid": os.getpid(), "host": os.uname().nodename if hasattr(os, "uname") else "",
                 "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])[:200],
                 "since": datetime.now(UTC).isoformat(timespec="seconds")}
         try:
             self._info_path.write_text(json.dumps(info), encoding="utf-8")
-        except OSError as error:
-            self._lock.release()
-            raise InvalidInput(f"workspace {self._directory} cannot be written to: {error.strerror or error}.",
-                               remedy="Check its permissions and the disk.") from error
+        except OSError:  # it only informs; on a full disk one must be able to delete
+            with suppress(OSError):
+                self._info_path.unlink(missing_ok=True)  # what the holder before this one said
 
     def release(self) -> None:
         with self._guard:
             if self.held:
-                self._info_path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    self._info_path.unlink(missing_ok=True)
                 self._lock.release()
 
     def _holder(self) -> str:

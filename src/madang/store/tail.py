@@ -6,7 +6,7 @@ chunk after the other, so the same records give the same graph, however they cam
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,18 +26,19 @@ class Chunk:
 
     slots: Slots
     flat: Flat
+    members: BitMap
 
     def search(self, query: Vectors, k: int, allowed: BitMap) -> tuple[Slots, Scores, int]:
         """The k best allowed slots for a query (1, dim), their scores, and how many were compared."""
-        mine = allowed & _range(int(self.slots[0]), int(self.slots[-1]) + 1)
-        if not mine:
+        count = self.members.intersection_cardinality(allowed)
+        if not count:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), 0
         allow = None
-        if len(mine) < len(self.slots) or self.flat.rows_ever > len(self.slots):
-            allow = np.searchsorted(self.slots, bitmaps.rows(mine))
+        if count < len(self.slots) or self.flat.rows_ever > len(self.slots):
+            allow = np.searchsorted(self.slots, bitmaps.rows(self.members & allowed))
         rows, scores = self.flat.search(query, k, allow=allow)
-        found = rows[0][rows[0] >= 0]
-        return self.slots[found], scores[0][:len(found)], len(mine)
+        found = rows[0][:min(k, count)]
+        return self.slots[found], scores[0][:len(found)], count
 
 
 class Tail:
@@ -58,10 +59,11 @@ class Tail:
             end = int(np.searchsorted(slots, (slots[at] // BLOCK + 1) * BLOCK))
             last = self.chunks[-1] if self.chunks else None
             if last is None or last.slots[-1] // BLOCK != slots[at] // BLOCK:
-                last = Chunk(np.empty(0, dtype=np.int64), Flat(self._dim, self._metric))
+                last = Chunk(np.empty(0, dtype=np.int64), Flat(self._dim, self._metric), BitMap())
                 self.chunks = (*self.chunks, last)
             last.flat.add(vectors[at:end], threads=1)
-            self.chunks = (*self.chunks[:-1], replace(last, slots=np.concatenate([last.slots, slots[at:end]])))
+            made = np.concatenate([last.slots, slots[at:end]])
+            self.chunks = (*self.chunks[:-1], Chunk(made, last.flat, bitmaps.bitmap_of(made.astype(np.uint32))))
             at = end
 
     def ready(self, end: int) -> int:
@@ -74,15 +76,10 @@ class Tail:
     def first(self, live: BitMap) -> tuple[Slots, Vectors]:
         """The live slots of the first chunk, and their vectors."""
         chunk = self.chunks[0]
-        wanted = bitmaps.rows(live & _range(int(chunk.slots[0]), int(chunk.slots[-1]) + 1))
+        wanted = bitmaps.rows(live & chunk.members)
         return wanted, chunk.flat.vectors(np.searchsorted(chunk.slots, wanted))
 
     def drop_first(self) -> None:
         """Forget the first chunk."""
         self.chunks = self.chunks[1:]
 
-
-def _range(first: int, end: int) -> BitMap:
-    made = BitMap()
-    made.add_range(first, end)
-    return made

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from madang.base.records import Vector
-from madang.index import Lexical, Metric
+from madang.base.records import SparseVector, Vector
+from madang.index import Lexical, Metric, Sparse
 from madang.index.graph import SmallWorld
 from madang.index.specs import Spec
 from madang.store import bitmaps, filters
 from madang.store.columns import Columns
 from madang.store.dense import Dense, Found, Snapshot
 from madang.store.names import Growing, Names
+from madang.store.reading import Block, Reader
 from madang.store.tail import Slots
 
-_AT_ONCE = 4096        # rows read from SQLite at a time
 _KEPT = 64             # filters whose slots are remembered
 
 
@@ -50,8 +50,10 @@ class View:
     """
 
     def __init__(self, dim: int, metric: Metric, spec: Spec | None = None) -> None:
-        self.dense = Dense(dim, metric, spec or {"kind": "flat"})
-        self.lexical = Lexical()
+        self.spec: Spec = spec or {"kind": "flat"}
+        self.dense = Dense(dim, metric, self.spec)
+        self.lexical, self.sparse = Lexical(), Sparse()
+        self.generation = 0                                 # of the analyzer that `lexical` was made with
         self.columns = Columns()
         self.rows, self.names = Growing(), Names()          # of slots; rows ascend
         self.codes, self.spaces = Growing(), list[str]()    # the namespace of a slot, as a place in `spaces`
@@ -60,40 +62,40 @@ class View:
         self.changed = 0                                    # rows and tombstones absorbed since it was last saved
         self._selected: OrderedDict[tuple[str, str], BitMap] = OrderedDict()
 
-    def catch_up(self, connection: sqlite3.Connection) -> None:
-        """Absorb what was committed since the last call; runs inside the caller's read transaction."""
+    def catch_up(self, reader: Reader) -> bool:
+        """Absorb what was committed since the last call; runs inside the caller's read transaction.
+
+        False where that is not known any more: make a new view.
+        """
         before = self.changed
-        while self._read_rows(connection):
-            pass
-        gone = connection.execute("SELECT n, row FROM tombstones WHERE n > ? ORDER BY n",
-                                  (self.last_tombstone,)).fetchall()
-        if gone:
-            self.last_tombstone = gone[-1][0]
-            self._bury(np.fromiter((row for _, row in gone), dtype=np.int64, count=len(gone)))
-        self.changed += len(gone)
+        gone = reader.tombstones(self.last_tombstone)
+        if gone is None:
+            return False
+        last = int(self.rows.view()[-1]) if len(self.rows) else 0
+        for block in reader.records(after=last):
+            self._absorb(block)
+        if self.changed != before:
+            self._absorb_postings(reader, last)
+            self._absorb_sparse(reader, last)
+        if len(gone):
+            self.last_tombstone += len(gone)
+            self._bury(gone)
+            self.changed += len(gone)
         if self.changed != before:
             self._selected.clear()
+        return True
 
-    def _read_rows(self, connection: sqlite3.Connection) -> bool:
-        last = int(self.rows.view()[-1]) if len(self.rows) else 0
-        added = connection.execute(
-            "SELECT r.row, r.namespace, r.id, r.metadata, v.data FROM records r JOIN vectors v USING (row) "
-            "WHERE r.row > ? ORDER BY r.row LIMIT ?", (last, _AT_ONCE)).fetchall()
-        if not added:
-            return False
-        rows, spaces, ids, metadata, data = zip(*added, strict=True)
-        slots = np.arange(len(self.rows), len(self.rows) + len(added), dtype=np.int64)
-        vectors = np.frombuffer(b"".join(data), dtype="<f4").reshape(len(added), -1)
-        self.dense.add(slots, vectors.astype(np.float32, copy=False))
-        self.rows.extend(np.array(rows, dtype=np.int64))
-        self.names.extend(ids)
-        self.columns.add_json(metadata)
-        self._place(slots, spaces)
-        self._absorb_postings(connection, last, rows[-1])
-        self.changed += len(added)
-        return len(added) == _AT_ONCE
+    def _absorb(self, block: Block) -> None:
+        assert block.vectors is not None
+        slots = np.arange(len(self.rows), len(self.rows) + len(block.rows), dtype=np.int64)
+        self.dense.add(slots, block.vectors)
+        self.rows.extend(block.rows)
+        self.names.extend(block.ids)
+        self.columns.add_json(block.metadata)
+        self._place(slots, block.namespaces)
+        self.changed += len(slots)
 
-    def _place(self, slots: Slots, spaces: tuple[str, ...]) -> None:
+    def _place(self, slots: Slots, spaces: Sequence[str]) -> None:
         known = {space: code for code, space in enumerate(self.spaces)}
         for space in spaces:
             if space not in known:
@@ -105,16 +107,19 @@ class View:
         for code in np.unique(codes).tolist():
             self.live[code] = self.live[code] | bitmaps.bitmap_of(slots[codes == code].astype(np.uint32))
 
-    def _absorb_postings(self, connection: sqlite3.Connection, last: int, end: int) -> None:
-        found = connection.execute("SELECT row, term_ids, weights FROM postings WHERE row > ? AND row <= ? "
-                                   "ORDER BY row", (last, end)).fetchall()
-        if not found:
+    def _absorb_postings(self, reader: Reader, last: int) -> None:
+        if not len(self.rows):
             return
-        slots = np.searchsorted(self.rows.view(), np.fromiter((row for row, _, _ in found), dtype=np.int64))
-        sizes = np.fromiter((len(ids) // 4 for _, ids, _ in found), dtype=np.int64)
-        self.lexical.add(slots.astype(np.int64), np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-                         np.frombuffer(b"".join(ids for _, ids, _ in found), dtype="<u4").astype(np.int64),
-                         np.frombuffer(b"".join(w for _, _, w in found), dtype="<f4").astype(np.float32))
+        found = reader.postings(after=last, up_to=int(self.rows.view()[-1]))
+        if len(found.rows):
+            slots = np.searchsorted(self.rows.view(), found.rows).astype(np.int64)
+            self.lexical.add(slots, found.starts, found.term_ids, found.weights)
+
+    def _absorb_sparse(self, reader: Reader, last: int) -> None:
+        found = reader.sparse(after=last, up_to=int(self.rows.view()[-1]))
+        if len(found.rows):
+            slots = np.searchsorted(self.rows.view(), found.rows).astype(np.int64)
+            self.sparse.add(slots, found.starts, found.term_ids, found.weights)
 
     def _bury(self, rows: Slots) -> None:
         # A row written and replaced between two calls never reached this view; its tombstone finds no slot.
@@ -130,30 +135,25 @@ class View:
             self.live[code] = self.live[code] - bitmaps.bitmap_of(np.sort(slots[codes == code]).astype(np.uint32))
         self.dense.remove(slots)
         self.lexical.remove(slots)
+        self.sparse.remove(slots)
         self.columns.remove(slots)
 
-    def after_loading(self, connection: sqlite3.Connection) -> None:
-        """What a file does not hold: the vectors that the index had not absorbed, and the postings."""
+    def after_loading(self, reader: Reader) -> None:
+        """What a file does not hold: the vectors that the index had not absorbed."""
         tail = bitmaps.rows(self.all_live())
         tail = tail[tail >= self.dense.absorbed]
-        mine = self.rows.view()
-        for start in range(0, len(tail), 500):
-            part = tail[start:start + 500]
-            found = dict(connection.execute(
-                f"SELECT row, data FROM vectors WHERE row IN ({','.join('?' * len(part))})", mine[part].tolist()))
-            here = part[[int(row) in found for row in mine[part]]]   # others are dead: their tombstones come next
-            if len(here):
-                data = b"".join(found[int(row)] for row in mine[here])
-                self.dense.add(here, np.frombuffer(data, dtype="<f4").reshape(len(here), -1).astype(np.float32))
-        self.read_words(connection)
+        if len(tail):
+            mine = self.rows.view()
+            rows, vectors = reader.vectors(mine[tail].tolist())     # others are dead: their tombstones come next
+            if len(rows):
+                self.dense.add(np.searchsorted(mine, rows).astype(np.int64), vectors)
 
-    def read_words(self, connection: sqlite3.Connection) -> None:
+    def read_words(self, reader: Reader) -> None:
         """Read all postings anew."""
         self.lexical = Lexical()
+        self._absorb_postings(reader, 0)
         if len(self.rows):
-            self._absorb_postings(connection, 0, int(self.rows.view()[-1]))
-            alive = bitmaps.mask(self.all_live(), len(self.rows))
-            self.lexical.remove(np.flatnonzero(~alive))
+            self.lexical.remove(np.flatnonzero(~bitmaps.mask(self.all_live(), len(self.rows))))
 
     # Reading
 
@@ -184,9 +184,15 @@ class View:
     def words(self, term_ids: NDArray[np.int64], weights: NDArray[np.float32], k: int,
               allowed: BitMap) -> tuple[Slots, NDArray[np.float32]]:
         """The k best allowed slots by BM25."""
+        return self.lexical.search(term_ids, weights, k, self._allow(allowed))
+
+    def sparsely(self, vector: SparseVector, k: int, allowed: BitMap) -> tuple[Slots, NDArray[np.float32]]:
+        """The k best allowed slots by the inner product with a sparse vector."""
+        return self.sparse.search(vector.indices, vector.values, k, self._allow(allowed))
+
+    def _allow(self, allowed: BitMap) -> NDArray[np.int64] | NDArray[np.bool_]:
         few = len(allowed) * 32 < len(self.rows)
-        return self.lexical.search(term_ids, weights, k,
-                                   bitmaps.rows(allowed) if few else bitmaps.mask(allowed, len(self.rows)))
+        return bitmaps.rows(allowed) if few else bitmaps.mask(allowed, len(self.rows))
 
     # Indexing
 

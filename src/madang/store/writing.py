@@ -7,11 +7,13 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 
-from madang.base.records import Record, Source
-from madang.store.schema import put_meta
+from madang.base.records import Record, Source, SparseVector
+from madang.store import checksums
+from madang.store.schema import get_meta, put_meta
 from madang.text.analyzer import Analyzer
 
 
@@ -21,6 +23,7 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection, analyzer: Analyzer) -> None:
         self._db = connection
         self._analyzer = analyzer
+        self._path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
         self._vocabulary: dict[str, int] | None = None
 
     def forget(self) -> None:
@@ -31,19 +34,21 @@ class Writer:
                by_hand: bool = False) -> None:
         """Insert new rows; earlier rows of the same ids are replaced."""
         self.delete_ids([record.id for record in records], namespace, by_hand)
-        first = self._reserve_rows(len(records))
-        numbered = list(enumerate(records, start=first))
+        first = self._reserve("next_row", len(records))
+        rows = range(first, first + len(records))
+        vectors = [np.asarray(r.values, dtype="<f4").tobytes() for r in records]
+        sparse = [(row, *_arrays(r.sparse)) for row, r in zip(rows, records, strict=True) if r.sparse is not None]
+        sparse_sums = {row: checksums.of_pair(row, indices, data) for row, indices, data in sparse}
+        heads = [(row, namespace, r.id, source, vector_sum, sparse_sums.get(row),
+                  checksums.of_text(row, r.document, r.context), json.dumps(r.metadata, ensure_ascii=False))
+                 for row, r, vector_sum in zip(rows, records, checksums.of_many(vectors, rows), strict=True)]
         self._db.executemany(
-            "INSERT INTO records VALUES(?, ?, ?, ?, ?, ?, ?)",
-            [(row, namespace, r.id, json.dumps(r.metadata, ensure_ascii=False), r.document, r.context, source)
-             for row, r in numbered])
-        self._db.executemany("INSERT INTO vectors VALUES(?, ?)",
-                             [(row, np.asarray(r.values, dtype="<f4").tobytes()) for row, r in numbered])
-        self._db.executemany(
-            "INSERT INTO sparse VALUES(?, ?, ?)",
-            [(row, np.asarray(r.sparse.indices, dtype="<u4").tobytes(),
-              np.asarray(r.sparse.values, dtype="<f4").tobytes()) for row, r in numbered if r.sparse is not None])
-        self.index_text([(row, indexed_text(r.document, r.context)) for row, r in numbered
+            f"INSERT INTO records({','.join(checksums.HEAD)}, document, context) VALUES({','.join('?' * 11)})",
+            [(*head, checksum, r.document, r.context)
+             for head, checksum, r in zip(heads, checksums.of_heads(heads), records, strict=True)])
+        self._db.executemany("INSERT INTO vectors VALUES(?, ?)", zip(rows, vectors, strict=True))
+        self._db.executemany("INSERT INTO sparse VALUES(?, ?, ?)", sparse)
+        self.index_text([(row, indexed_text(r.document, r.context)) for row, r in zip(rows, records, strict=True)
                          if r.document is not None])
 
     def index_text(self, texts: Sequence[tuple[int, str]]) -> None:
@@ -53,10 +58,11 @@ class Writer:
         analyzed = self._analyzer.index_terms([text for _, text in texts])
         self._add_terms({term for terms in analyzed for term in terms})
         vocabulary = self._terms()
-        self._db.executemany("INSERT INTO postings VALUES(?, ?, ?)", [
-            (row, np.array([vocabulary[term] for term in terms], dtype="<u4").tobytes(),
-             np.fromiter(terms.values(), dtype="<f4", count=len(terms)).tobytes())
-            for (row, _), terms in zip(texts, analyzed, strict=True)])
+        postings = [(row, np.array([vocabulary[term] for term in terms], dtype="<u4").tobytes(),
+                     np.fromiter(terms.values(), dtype="<f4", count=len(terms)).tobytes())
+                    for (row, _), terms in zip(texts, analyzed, strict=True)]
+        self._db.executemany("INSERT INTO postings VALUES(?, ?, ?, ?)",
+                             [(*posting, checksums.of_pair(*posting)) for posting in postings])
 
     def delete_ids(self, ids: Sequence[str], namespace: str, by_hand: bool = False) -> int:
         """Delete records by id; unknown ids are ignored. Returns how many there were."""
@@ -80,20 +86,25 @@ class Writer:
                                  "(SELECT source FROM records WHERE row = ?)", keys)
         for table in ("records", "vectors", "sparse", "postings"):
             self._db.executemany(f"DELETE FROM {table} WHERE row = ?", keys)
-        self._db.executemany("INSERT INTO tombstones(row) VALUES(?)", keys)
+        first = self._reserve("next_tombstone", len(rows))
+        self._db.executemany("INSERT INTO tombstones VALUES(?, ?, ?)",
+                             [(n, row, checksums.of_entry(n, row)) for n, row in enumerate(rows, start=first)])
         return len(keys)
 
-    def replace_source(self, source: Source, records: Sequence[Record], namespace: str) -> None:
-        """One source and its records, in place of what it had."""
+    def replace_source(self, source: Source, records: Sequence[Record], namespace: str) -> int:
+        """One source and its records, in place of what it had. Returns the source's number."""
         self.remove_source(source.uri, namespace)
-        cursor = self._db.execute(
-            "INSERT INTO sources(namespace, uri, content_hash, media_type, title, size_bytes, pages, text,"
-            " ingested_at) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (namespace, source.uri, source.content_hash, source.media_type, source.title, source.size_bytes,
-             json.dumps(source.pages), zlib.compress(source.text.encode("utf-8"), 1),
-             datetime.now(UTC).isoformat(timespec="seconds")))
+        (number,) = self._db.execute("SELECT COALESCE(MAX(source), 0) + 1 FROM sources").fetchone()
+        pages, text = json.dumps(source.pages), zlib.compress(source.text.encode("utf-8"), 1)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        checksum = checksums.of_source(number, namespace, source.uri, source.media_type, source.title,
+                                       source.size_bytes, pages, text, now)
+        self._db.execute("INSERT INTO sources VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         (number, namespace, source.uri, source.content_hash, source.media_type, source.title,
+                          source.size_bytes, pages, text, now, checksum))
         if records:
-            self.insert(records, namespace, cursor.lastrowid)
+            self.insert(records, namespace, number)
+        return int(number)
 
     def remove_source(self, uri: str, namespace: str) -> bool:
         """Remove a source and its records; False when it was not there."""
@@ -105,10 +116,12 @@ class Writer:
         self._db.execute("DELETE FROM sources WHERE source = ?", found)
         return True
 
-    def _reserve_rows(self, count: int) -> int:
-        (first,) = self._db.execute("SELECT COALESCE((SELECT value FROM meta WHERE key = 'next_row'), '1')").fetchone()
-        put_meta(self._db, "next_row", int(first) + count)
-        return int(first)
+    def _reserve(self, counter: str, count: int) -> int:
+        """The next numbers of `next_row` or `next_tombstone`: the first of so many."""
+        first = int(get_meta(self._db, self._path, counter))
+        if count:
+            put_meta(self._db, counter, first + count)
+        return first
 
     def _terms(self) -> dict[str, int]:
         if self._vocabulary is None:
@@ -119,10 +132,15 @@ class Writer:
         vocabulary = self._terms()
         new = sorted(term for term in terms if term not in vocabulary)  # sorted: the same input, the same ids
         fresh = {term: number for number, term in enumerate(new, start=len(vocabulary))}
-        self._db.executemany("INSERT INTO terms(term, term_id) VALUES(?, ?)", fresh.items())
+        self._db.executemany("INSERT INTO terms(term, term_id, checksum) VALUES(?, ?, ?)",
+                             [(term, number, checksums.of_entry(number, term)) for term, number in fresh.items()])
         vocabulary.update(fresh)
 
 
 def indexed_text(document: str, context: str | None) -> str:
     """What BM25 reads of a record."""
     return f"{context}\n{document}" if context else document
+
+
+def _arrays(sparse: SparseVector) -> tuple[bytes, bytes]:
+    return np.asarray(sparse.indices, dtype="<u4").tobytes(), np.asarray(sparse.values, dtype="<f4").tobytes()

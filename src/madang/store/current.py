@@ -1,0 +1,219 @@
+"""The view of a collection that queries run on, kept up to date: by readers before a query, by a thread behind them."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from madang.base.errors import InvalidInput
+from madang.index import Metric
+from madang.index.specs import Spec
+from madang.store import derived, schema
+from madang.store.indexer import Indexer
+from madang.store.reading import Reader
+from madang.store.tail import BLOCK
+from madang.store.view import View
+
+_MAX_WAITING = 100_000     # vectors that may wait for the index before writers wait for it, too
+_PATIENCE_S = 600.0
+
+
+class Current:
+    """Owns a connection of its own, the view that has caught up with it, and the thread that indexes.
+
+    `may_save` tells whether this process keeps the files; `put_meta` writes to `records.db`, durably.
+    """
+
+    def __init__(self, path: Path, spec: Spec, dim: int, metric: Metric, *, may_save: Callable[[], bool],
+                 put_meta: Callable[[str, object], None]) -> None:
+        self._path, self._dim, self._metric = path, dim, metric
+        self.spec = spec
+        self._may_save, self._put_meta = may_save, put_meta
+        self._guard = threading.RLock()    # around the view and the connection; never held long
+        self._saving = threading.Lock()
+        self._connection = schema.connect(path)
+        self._reader = Reader(self._connection, path)
+        self._view: View | None = None
+        self._version = -1                 # SQLite's number for the state that the view has seen
+        self._closed = False
+        self.indexer = Indexer(self._step, path.parent.name)
+
+    # For readers
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        """The view, up to date with what is committed by whichever process, and nobody else at it. Not to be held
+        while searching vectors: take a `Reading`."""
+        with self._guard:
+            yield self._refreshed()
+
+    @contextmanager
+    def transaction(self) -> Iterator[tuple[View, Reader]]:
+        """The view and a reader of the very state that it has seen."""
+        with self._guard:
+            self._refreshed()
+            self._connection.execute("BEGIN")
+            try:
+                yield self._caught_up(), self._reader
+            finally:
+                self._connection.execute("COMMIT")
+
+    def _refreshed(self) -> View:
+        if self._closed:
+            raise InvalidInput(f"collection {self._path.parent.name!r} is closed.", remedy="Open the workspace again.")
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        if version == self._version and self._view is not None:
+            return self._view
+        self._connection.execute("BEGIN")
+        try:
+            view = self._caught_up()
+        finally:
+            self._connection.execute("COMMIT")
+        self._version = version
+        return view
+
+    def _caught_up(self) -> View:
+        """Inside a read transaction."""
+        generation = self._reader.meta("generation") or 0
+        try:
+            view = self._view
+            if view is not None and generation != view.generation:  # someone re-analyzed: all postings have changed
+                view.read_words(self._reader)
+                view.generation = generation
+            if view is None or not view.catch_up(self._reader):
+                view = self._opened(generation)
+            self._view = view
+        except BaseException:  # half absorbed is worse than not at all
+            self._view = None
+            raise
+        if view.dense.waiting() >= BLOCK or view.dense.worth_removing():
+            self.indexer.wake()
+        return view
+
+    def _opened(self, generation: int) -> View:
+        """From the files where they can be used, else from the records alone."""
+        tokens = self._reader.meta(derived.TOKENS) or []
+        view = derived.load(self._path.parent, self.spec, self._dim, self._metric, tokens)
+        if view is not None:
+            view.after_loading(self._reader)
+            if view.generation != generation:
+                view.read_words(self._reader)
+                view.generation = generation
+            if view.catch_up(self._reader):
+                return view
+        view = View(self._dim, self._metric, self.spec)
+        view.generation = generation
+        view.last_tombstone = self._reader.last_tombstone()
+        view.catch_up(self._reader)
+        return view
+
+    # For writers
+
+    def wait_for_room(self) -> None:
+        """Where the index is far behind, writers wait for it: what it has not absorbed is in memory and compared one by
+        one."""
+        if self._view is not None and self._waiting() > _MAX_WAITING:
+            self.indexer.wait_for(lambda: self._waiting() <= _MAX_WAITING, _PATIENCE_S)
+
+    def _waiting(self) -> int:
+        view = self._view
+        return 0 if view is None else view.dense.waiting()
+
+    def written(self) -> None:
+        """Something was committed."""
+        if self.spec["kind"] != "flat" or (self._view is not None and self._view.spec != self.spec):
+            self.indexer.wake()
+
+    # The thread
+
+    def _step(self) -> bool:
+        """A block into the index, or what is dead out of it, or all of it to disk. Whether there is more."""
+        with self._guard:
+            if self._closed:
+                return False
+            view = self._refreshed()
+            other = view.spec != self.spec
+            block = view.to_absorb() if not other else None
+            gone = view.dense.take_gone() if block is None and view.dense.worth_removing() else None
+        if other:
+            self._change_index()
+        elif block is not None:
+            cut, slots, vectors = block
+            view.absorb(slots, vectors, threads=0)
+            with self._guard:
+                view.absorbed(cut, slots)
+        elif gone is not None:
+            view.dense.cut_out(gone)
+        else:
+            if view.changed * 8 > len(view.rows) + 8000:
+                self._save(view)
+            return False
+        return True
+
+    def _change_index(self) -> None:
+        """Build a view with the index that is wanted now beside the old one, which answers meanwhile, and swap."""
+        made = View(self._dim, self._metric, self.spec)
+        connection = schema.connect(self._path)
+        try:
+            reader = Reader(connection, self._path)
+            connection.execute("BEGIN")
+            made.generation = reader.meta("generation") or 0
+            made.last_tombstone = reader.last_tombstone()
+            made.catch_up(reader)
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+        while not self._closed and (block := made.to_absorb()) is not None:
+            cut, slots, vectors = block
+            made.absorb(slots, vectors, threads=0)
+            made.absorbed(cut, slots)
+        with self._guard:
+            if not self._closed and made.spec == self.spec:
+                self._view, self._version = made, -1
+
+    def _save(self, view: View) -> None:
+        """Only the process that writes to the workspace keeps the files. What cannot be written, on a full disk say, is
+        made anew another time."""
+        with self._saving:
+            if not self._may_save() or not view.dense.absorbed:
+                return
+            try:
+                mark = derived.token()
+                with self._guard:
+                    known = self._reader.meta(derived.TOKENS) or []
+                self._put_meta(derived.TOKENS, [mark, *known[:1]])
+                with self._guard:
+                    gone = view.dense.take_gone()
+                view.dense.cut_out(gone)
+                with self._guard:
+                    captured, view.changed = derived.capture(view), 0
+                derived.save(self._path.parent, view.spec, view.dense.index, captured, mark)
+            except (OSError, sqlite3.Error):
+                view.changed = max(view.changed, 1)
+
+    def save(self) -> None:
+        """Write the files now, if this process may."""
+        with self.view() as view:
+            pass
+        self._save(view)
+
+    def forget(self) -> None:
+        """Begin anew, from the records alone."""
+        with self._guard:
+            self._view = None
+            derived.remove(self._path.parent)
+
+    def close(self, keep: bool = True) -> None:
+        """End the thread, save where that is worth it, close the connection."""
+        self.indexer.stop()
+        with self._guard:
+            if self._closed:
+                return
+            view = self._view
+            if keep and view is not None and view.changed and view.spec == self.spec:
+                self._save(view)
+            self._closed = True
+            self._connection.close()

@@ -1,0 +1,124 @@
+"""A query's way through the indexes and back to the records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from madang.base.records import Match, Plan, QueryResult, SparseVector
+from madang.index import Metric
+from madang.store import filters
+from madang.store.fusion import Fusion, floors, fuse
+from madang.store.reading import Reader
+from madang.store.tail import Slots
+from madang.store.view import Reading, View
+from madang.text.analyzer import Analyzer
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A query that was checked."""
+
+    vector: NDArray[np.float32] | None
+    words: str | None
+    sparse: SparseVector | None
+    metric: Metric
+    k: int
+    namespace: str
+    filter: filters.Tree | None
+    fusion: Fusion
+    target_recall: float | None
+    metadata: bool
+    values: bool
+    document: bool
+
+    @property
+    def depth(self) -> int:
+        """How many of each ranking are looked at."""
+        rankings = sum(part is not None for part in (self.vector, self.words, self.sparse))
+        return self.k if rankings == 1 else max(self.fusion.depth, self.k)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What needs the view to itself: what may be found, and the rankings by words and by the sparse vector."""
+
+    view: View
+    reading: Reading
+    words: tuple[Slots, NDArray[np.float32]] | None
+    alike: tuple[Slots, NDArray[np.float32]] | None     # by the sparse vector
+    floor: float | None                                 # that such a score cannot be below, where there is one
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The best slots with their scores, and how they were found."""
+
+    slots: Slots
+    scores: Sequence[float]
+    plan: Plan
+
+
+def prepare(asked: Asked, view: View, reader: Reader | None, analyzer: Analyzer | None) -> Prepared:
+    """The first part of a search; `reader` and `analyzer` are needed for words only."""
+    reading = view.reading(asked.namespace, asked.filter)
+    words = alike = floor = None
+    if asked.sparse is not None and reading.candidates:
+        alike = view.sparsely(asked.sparse, asked.depth, reading.allowed)
+        floor = view.sparse.floor(asked.sparse.values)
+    if asked.words is not None and reading.candidates:
+        assert reader is not None
+        assert analyzer is not None
+        terms = analyzer.query_terms(asked.words)
+        known = reader.terms(list(terms))
+        words = view.words(np.fromiter(known.values(), dtype=np.int64, count=len(known)),
+                           np.fromiter((terms[name] for name in known), dtype=np.float32, count=len(known)),
+                           asked.depth, reading.allowed)
+    return Prepared(view, reading, words, alike, floor)
+
+
+def rank(asked: Asked, prepared: Prepared) -> Ranked:
+    """The second part: the vectors, beside everybody else."""
+    reading = prepared.reading
+    if not reading.candidates:
+        return Ranked(np.empty(0, dtype=np.int64), [], Plan(candidates=0))
+    near = None if asked.vector is None else reading.nearest(asked.vector, asked.depth, asked.target_recall)
+    rankings = {name: (slots.tolist(), scores.tolist()) for name, slots, scores in (
+        *([] if near is None else [("dense", near.slots, near.scores)]),
+        *([] if prepared.words is None else [("lexical", *prepared.words)]),
+        *([] if prepared.alike is None else [("sparse", *prepared.alike)]))}
+    fused = None
+    if len(rankings) == 1:
+        ((slots, scores),) = rankings.values()
+    else:
+        best = fuse(rankings, asked.fusion, floors(asked.metric, prepared.floor))[:asked.k]
+        slots, scores = [slot for slot, _ in best], [score for _, score in best]
+        fused = asked.fusion.named(list(rankings))
+    return Ranked(np.array(slots, dtype=np.int64), scores, Plan(
+        None if near is None else near.how, None if prepared.words is None else "bm25",
+        None if prepared.alike is None else "sparse", fused, reading.candidates, 0 if near is None else near.compared))
+
+
+def scored(asked: Asked, prepared: Prepared, ranked: Ranked) -> QueryResult:
+    """The third part where only ids and scores are asked for."""
+    ids = prepared.view.names.of(ranked.slots.tolist())
+    return QueryResult([Match(identity, float(score)) for identity, score in zip(ids, ranked.scores, strict=True)],
+                       ranked.plan, asked.namespace)
+
+
+def matches(asked: Asked, prepared: Prepared, ranked: Ranked, reader: Reader) -> QueryResult | None:
+    """The third part: what the answer says of the records. None where one is gone by now."""
+    view = prepared.view
+    ids = view.names.of(ranked.slots.tolist())
+    rows = view.rows.view()[ranked.slots].tolist()
+    told = reader.matches(rows, values=asked.values, document=asked.document)
+    if len(told) < len(rows):
+        return None
+    found = []
+    for identity, row, score in zip(ids, rows, ranked.scores, strict=True):
+        metadata, document, values = told[row]
+        found.append(Match(identity, float(score), metadata if asked.metadata else None, values, document))
+    return QueryResult(found, ranked.plan, asked.namespace)
