@@ -2,7 +2,7 @@
 
     make .venv-bench/installed                                         # the peers, once
     .venv/bin/python benchmarks/ann.py [--dataset docs|clustered|digits] [--targets 0.95,0.99] [--threads 1|2]
-        [--only NAME,...] [--limit N] [--rounds N] [--budget S] [--isa avx2] [--json]
+        [--only NAME,...] [--limit N] [--rounds N] [--budget S] [--isa avx2] [--json] [--append]
 
 For each contender: build time, the smallest setting whose recall@10 on one set of queries reaches the target, then
 recall and queries a second on another set, one query a call ("single") and all in one call ("batch").
@@ -40,7 +40,7 @@ from rich.progress import Progress
 
 from benchmarks.ann_peers import CONTENDERS, Contender, Setting, Vectors
 from benchmarks.datasets import NAMES, ROOT, Dataset, load
-from benchmarks.results import Row, versions
+from benchmarks.results import Row, append, versions
 
 K = 10
 WARM = 32               # queries before each measurement, untimed: the caches are this one's then
@@ -287,7 +287,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def rows() -> list[Row]:
     """For RESULTS.md: ours and the best of the others, at each target, on the real embeddings."""
-    options = parsed([])
+    return _rows(parsed([]), measure(parsed([])))
+
+
+def _rows(options: argparse.Namespace, result: dict[str, Any]) -> list[Row]:
     known = []
     for package in PACKAGES:
         try:
@@ -295,10 +298,12 @@ def rows() -> list[Row]:
         except PackageNotFoundError:
             continue
         known.append(package)
-    return [Row(f"approximate search, {options.dataset} {found['n']:,} x {found['dim']}, recall@10 {target}, {threads} threads",
-                "; ".join(_told(line) for line in found["rows"] if line["target"] == target), "python benchmarks/ann.py",
-                versions(*known))
-            for threads, found in measure(options).items() for target in options.targets]
+    passed = " ".join(part for part in options.passed if part not in ("--append", "--json"))
+    return [Row(f"approximate search, {options.dataset}{f', {options.isa}' if options.isa else ''} {found['n']:,} x {found['dim']}, "
+                f"recall@10 {target}, {threads} threads, {'CPU' if threads == '1' else 'wall'} time",
+                "; ".join(_told(line) for line in found["rows"] if line["target"] == target),
+                f"python benchmarks/ann.py {passed}".rstrip(), versions(*known))
+            for threads, found in result.items() for target in options.targets]
 
 
 def _told(line: dict[str, Any]) -> str:
@@ -351,6 +356,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     options.add_argument("--budget", type=float, default=0.5, help="seconds for each measurement")
     options.add_argument("--isa", default="", help="instruction set of our kernel: avx512, avx2 or plain")
     options.add_argument("--json", action="store_true", help="one line of JSON instead of tables")
+    options.add_argument("--append", action="store_true", help="append what was measured to RESULTS.md")
     options.add_argument("--child", type=int, default=0, help=argparse.SUPPRESS)
     chosen = options.parse_args(arguments)
     if unknown := set(chosen.only) - {kind.name for kind in CONTENDERS}:
@@ -369,6 +375,8 @@ def main() -> None:
     if not Path(madang.__file__).is_relative_to(ROOT / "src"):
         print("note: this measures an installed copy of madang, not src; use .venv/bin/python", file=sys.stderr)
     result = measure(options)
+    if options.append:
+        append(_rows(options, result))
     if options.json:
         print(json.dumps({"dataset": options.dataset, "isa": options.isa or "auto", "threads": result}))
         return

@@ -13,8 +13,6 @@ TOLD = ("nothing was changed. Free some space on the disk and try again.",
         "No space left on device. Check its permissions and the disk.")  # the lock file
 
 
-@pytest.mark.xfail(reason="close and query raise OSError for a graph that cannot be kept; create says Corrupt, or that"
-                          " nothing was changed when the collection is there")
 @pytest.mark.parametrize(("seed", "operations"), [
     pytest.param(1, 90, id="90"), pytest.param(2, 3000, id="3000", marks=pytest.mark.soak)])
 @pytest.mark.timeout(1800)
@@ -28,7 +26,6 @@ def test_a_full_disk_is_told_and_loses_nothing(watched: Watched, tmp_path: Path,
         assert line.endswith(TOLD)
 
 
-@pytest.mark.xfail(reason="a connection that fails to open is not closed")
 def test_an_open_that_failed_harms_nothing_later(watched: Watched, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     watched("reopening")

@@ -29,8 +29,8 @@ def relax(synchronous: str) -> None:
     """Open databases with another `PRAGMA synchronous`, so that a test can see what it is there for."""
     connect = schema.connect
 
-    def relaxed(path: Path) -> sqlite3.Connection:
-        connection = connect(path)
+    def relaxed(path: Path, page: int | None = None) -> sqlite3.Connection:
+        connection = connect(path, page)
         connection.execute(f"PRAGMA synchronous={synchronous}")
         return connection
 

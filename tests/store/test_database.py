@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import errno
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from madang.base.errors import Conflict, InvalidInput, Locked, NotFound
 from madang.index import Flat
-from madang.store import Database
+from madang.store import Database, schema
+from madang.store import database as database_module
 
 
 def test_create_open_list_drop(database: Database) -> None:
@@ -82,3 +86,61 @@ def test_the_lock_names_its_holder_and_dies_with_it(tmp_path: Path) -> None:
     held.upsert([{"id": "a", "values": [1, 2, 3]}])  # a killed holder leaves no lock behind
     database.close()
     assert not (tmp_path / "writer.json").exists()
+
+
+FULL = OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(("place", "name", "error", "words"), [
+    (schema, "create", FULL, r"No space left on device; nothing was changed\. Free some space"),
+    (schema, "create", PermissionError(errno.EACCES, "Permission denied"), r"Permission denied; .* Check its permissions"),
+    (schema, "create", sqlite3.OperationalError("database or disk is full"), "nothing was changed. Free some space"),
+    (database_module, "Collection", InvalidInput("no room to open it; nothing was changed."), "no room to open it"),
+])
+def test_a_collection_that_could_not_be_made_is_not_there(database: Database, tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch, place: Any, name: str,
+                                                          error: Exception, words: str) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, fail)
+        with pytest.raises(InvalidInput, match=words):
+            database.create("docs", 3)
+    assert database.names() == []
+    assert list((tmp_path / "collections").iterdir()) == []
+    assert database.create("docs", 3).stats().records == 0
+
+
+def test_a_collection_whose_name_could_not_be_synced_is_not_there(database: Database,
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = iter([FULL])  # of the first sync; taking the name away again is one too
+
+    def sync(path: Path) -> None:
+        for failure in failures:
+            raise failure
+
+    monkeypatch.setattr(database_module, "_sync_directory", sync)
+    with pytest.raises(InvalidInput, match="nothing was changed"):
+        database.create("docs", 3)
+    assert database.names() == []
+
+
+def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidInput, match=r"workspace .* cannot be made: (File exists|Not a directory)"):
+        Database(tmp_path / "file" / "ws")
+
+
+def test_who_holds_the_lock_is_only_for_information(tmp_path: Path) -> None:
+    (tmp_path / "writer.json").mkdir()  # it cannot be written
+    database = Database(tmp_path)
+    database.create("docs", 3).upsert([{"id": "a", "values": [1, 0, 0]}])
+    database.open("docs").delete(ids=["a"])
+    other = Database(tmp_path)
+    with pytest.raises(Locked, match="process unknown"):
+        other.drop("docs")
+    database.drop("docs")
+    database.close()
+    other.create("docs", 3)
+    other.close()

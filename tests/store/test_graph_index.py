@@ -14,7 +14,6 @@ import pytest
 from madang.base.errors import InvalidInput
 from madang.index import HNSW, NSW, Flat
 from madang.store import Database
-
 from madang.store.derived import TOKENS, load
 from madang.store.sample import SIZE, QuerySample
 
@@ -135,22 +134,26 @@ def test_target_recall_and_audit(database: Database) -> None:
     assert (audit.records, audit.waiting, audit.missing, audit.damaged) == (1500, 476, 0, ())
     assert audit.index is not None
     assert (audit.index.live, audit.index.unreachable) == (1024, 0)
-    assert audit.asked == 1                 # the query above, kept
+    assert audit.asked == 0                 # one query is too few
     assert "recall@10" in str(audit)
-    assert "queries that were asked" in str(audit)
+    for i in range(40):
+        collection.query(vector=VECTORS[i] + 0.1)
+    audit = collection.audit()
+    assert audit.asked == 41
+    assert "measured with 41 queries that were asked" in str(audit)
     assert "all search is exact" in str(database.create("flat", DIM).audit())
 
 
 def test_queries_are_kept_once_each_and_can_be_forgotten(tmp_path: Path) -> None:
     database = Database(tmp_path)
     collection = database.create("c", DIM)
-    collection.upsert(records(0, 10))
-    for i in (*range(5), *range(5)):
+    collection.upsert(records(0, 100))
+    for i in (*range(35), *range(35)):
         collection.query(vector=VECTORS[i])
     database.close()
     database = Database(tmp_path)
     collection = database.open("c")
-    assert collection.audit().asked == 5
+    assert collection.audit().asked == 35
     collection.forget_queries()
     assert collection.audit().asked == 0
     assert not list(tmp_path.rglob("queries.bin"))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from madang.base.errors import Corrupt, InvalidInput, NotFound
 from madang.base.records import Source
-from madang.store import Collection, Database
+from madang.store import Collection, Database, schema
 from madang.store.lock import WriterLock
 
 
@@ -26,9 +27,9 @@ def test_a_handle_of_a_dropped_collection_acknowledges_nothing(tmp_path: Path) -
     theirs.drop("docs")
     theirs.create("docs", 3)
     theirs.lock.release()
-    with pytest.raises(NotFound, match="was dropped by another process"):
+    with pytest.raises(NotFound, match="was dropped, or restored, by another process"):
         handle.upsert([_vector("lost")])
-    with pytest.raises(NotFound, match="was dropped by another process"):
+    with pytest.raises(NotFound, match="was dropped, or restored, by another process"):
         handle.query(vector=[1, 0, 0])
     ours.open("docs").upsert([_vector("kept")])
     assert list(theirs.open("docs").fetch(["kept"])) == ["kept"]
@@ -98,8 +99,9 @@ def test_one_lock_object_may_be_taken_by_many_threads(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_query_leaves_no_half_view(docs: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    docs.query(vector=[1, 0, 0])
     docs.upsert([_vector(str(n)) for n in range(5)])
-    monkeypatch.setattr(docs._view, "_absorb_postings", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(docs._current._view, "_absorb_postings", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         docs.query(vector=[1, 0, 0])
     assert {m.id for m in docs.query(vector=[1, 0, 0]).matches} == {str(n) for n in range(5)}
@@ -173,8 +175,38 @@ def test_a_damaged_collection_can_be_dropped(tmp_path: Path) -> None:
     database.create("docs", 3)
     database.close()
     (tmp_path / "collections" / "docs" / "records.db").write_bytes(b"x" * 5000)
-    with pytest.raises(Corrupt, match="drop the collection"):
+    with pytest.raises(Corrupt, match="madang collection salvage docs, or drop the collection"):
         database.open("docs")
     database.drop("docs")
     assert database.names() == []
     database.close()
+
+
+class _Watched(sqlite3.Connection):
+    still_open: ClassVar[set[int]] = set()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.still_open.add(id(self))
+
+    def close(self) -> None:
+        super().close()
+        self.still_open.discard(id(self))
+
+
+@pytest.mark.parametrize("content", [b"x" * 5000, b""])
+def test_a_file_that_cannot_be_opened_is_not_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                       content: bytes) -> None:
+    """Else it is closed when it is forgotten, and SQLite takes a log of that name along."""
+    plain = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *args, **options: plain(*args, **options, factory=_Watched))
+    path = tmp_path / schema.FILE_NAME
+    path.write_bytes(content)
+    with pytest.raises(Corrupt) as kept:
+        schema.open_existing(path)
+    assert not _Watched.still_open
+    path.unlink()
+    with pytest.raises(TypeError) as kept:
+        schema.create(path, {"dim": 3, "metric": object()})
+    assert kept
+    assert not _Watched.still_open

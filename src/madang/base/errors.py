@@ -66,6 +66,12 @@ class MissingDependency(MadangError, ImportError):
         self.extra = extra
 
 
+class Unsupported(MadangError, NotImplementedError):
+    """This engine cannot do what was asked; another one, or the built-in one, can."""
+
+    code = "unsupported"
+
+
 class Unreadable(MadangError, ValueError):
     """A file could not be read as what its suffix says it is."""
 

@@ -10,6 +10,7 @@ import click
 
 from madang import __version__
 from madang.base.errors import InvalidInput, MadangError
+from madang.cli import care
 from madang.cli.ask import ask, search
 from madang.cli.collections import collection
 from madang.cli.index import index
@@ -35,6 +36,8 @@ def cli() -> None:
 
 for command in (ingest, ask, search, collection, index):
     cli.add_command(command)
+for command in care.COMMANDS:
+    collection.add_command(command)
 
 
 def entry(arguments: list[str] | None = None) -> int:

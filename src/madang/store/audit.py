@@ -15,7 +15,7 @@ class CollectionAudit:
     index: Audit | None
     waiting: int               # records that the index has not absorbed: compared exactly
     missing: int               # records that neither the index nor what waits for it has
-    asked: int                 # kept queries that it was measured with; 0: made-up ones
+    asked: int                 # kept queries that it was measured with; 0: given or made-up ones
     damaged: tuple[str, ...]   # files that are not what was written; they are made anew
 
     def __str__(self) -> str:
@@ -23,8 +23,9 @@ class CollectionAudit:
         lines += [f"damaged: {name}" for name in self.damaged]
         if self.index is None:
             return "\n".join([*lines, "all search is exact"])
-        source = f"{self.asked:,} queries that were asked" if self.asked else "no query was kept yet: made-up ones"
-        return "\n".join([*lines, f"measured with {source}", str(self.index)])
+        if self.asked:
+            lines.append(f"measured with {self.asked:,} queries that were asked:")
+        return "\n".join([*lines, str(self.index)])
 
 
 @dataclass(frozen=True, slots=True)

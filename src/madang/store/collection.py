@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +18,25 @@ from madang.base.records import Filter, QueryResult, Record, Source, SourceInfo
 from madang.index.distance import as_vectors
 from madang.index.graph import SmallWorld
 from madang.index.specs import Spec, spec_of
-from madang.store import derived, filters, schema, search, validate
+from madang.store import backup, derived, filters, schema, search, snapshots, validate
 from madang.store.audit import CollectionAudit, Repaired
+from madang.store.backup import BackupInfo
 from madang.store.connections import Connections
+from madang.store.copies import Progress
 from madang.store.current import Current
 from madang.store.fusion import Fusion
 from madang.store.lock import WriterLock
 from madang.store.protocol import CollectionStats, IdPage
 from madang.store.reading import Reader
 from madang.store.sample import QuerySample
+from madang.store.snapshots import SnapshotInfo
 from madang.store.view import View
 from madang.store.writing import Writer, indexed_text
 from madang.text.analyzer import Analyzer, analyzer_for, default_analyzer
 
 _FUSION = Fusion()
+_REMEMBERED = 10_000           # deletions that readers left behind may still learn of; with more they begin anew
+_ENOUGH = 30                   # kept queries, for an audit to measure with them
 
 
 class Collection:
@@ -40,14 +46,15 @@ class Collection:
     another process included.
     """
 
-    def __init__(self, directory: Path, lock: WriterLock) -> None:
+    def __init__(self, directory: Path, lock: WriterLock | None, name: str | None = None) -> None:
+        """Without a lock it can only be read: a snapshot."""
         self._path = directory / schema.FILE_NAME
         self._lock = lock
         self._file = _identity(self._path)
         self._writing = threading.RLock()      # around the connection that writes
         self._db, meta = schema.open_existing(self._path)
         try:
-            self.name: str = directory.name
+            self.name: str = name or directory.name
             self.dim: int = meta["dim"]
             self.metric = meta["metric"]
             stored = meta["index"]
@@ -56,12 +63,13 @@ class Collection:
         except KeyError as error:
             self._db.close()
             raise Corrupt(f"{self._path} lacks {error} in its metadata.", remedy="Restore it from a backup.") from None
-        self._connections = Connections(self._path)
+        self._connections = Connections(self._path, self._check_there)
         self._current = Current(self._path, spec, self.dim, self.metric, may_save=self._may_save,
-                                put_meta=self._put_meta)
+                                mark=self._mark)
         self._analyzer: tuple[int, Analyzer] | None = None       # with the generation that it belongs to
         self._writer: Writer | None = None
-        self._sample = QuerySample(directory, self.dim) if meta.get("keep_queries", True) else None
+        keep = meta.get("keep_queries", True) and lock is not None
+        self._sample = QuerySample(directory, self.dim) if keep else None
 
     # Writing
 
@@ -284,13 +292,14 @@ class Collection:
               samples: int = 200) -> CollectionAudit:
         """Measure the index against exact search: recall by filter selectivity, what cannot be reached, damaged files.
 
-        `queries` (q, dim): else the sample of those that were asked, else made-up ones.
+        `queries` (q, dim): else the sample of those that were asked if there are 30, else made-up ones.
         """
         self.wait_until_indexed()
         given = None if queries is None else as_vectors(np.asarray(queries, dtype=np.float32), self.dim, "queries")
         asked = np.empty((0, self.dim), dtype=np.float32)
         if given is None and self._sample is not None:
-            asked = self._sample.vectors()
+            kept = self._sample.vectors()
+            asked = kept if len(kept) >= _ENOUGH else asked
         with self._reporting(), self._current.view() as view:
             live, index = view.all_live(), view.dense.index
             waiting, missing = view.dense.coverage(live)
@@ -322,6 +331,40 @@ class Collection:
         if self._sample is not None:
             self._sample.forget()
 
+    # Versions
+
+    def snapshot(self, name: str, progress: Progress | None = None) -> SnapshotInfo:
+        """Keep the state of this moment under a name; writers go on. `progress` is told bytes done and bytes in all.
+
+        Raises `Conflict` where there is one of that name, `Corrupt` where the records are damaged.
+        """
+        return snapshots.create(self._path.parent, name, progress)
+
+    def snapshots(self) -> list[SnapshotInfo]:
+        """The snapshots, oldest first."""
+        return snapshots.listing(self._path.parent)
+
+    def as_of(self, when: str | int | datetime) -> Collection:
+        """A snapshot as a collection that can only be read: by name, or the newest one not later than a sequence number
+        or a time (ISO 8601; UTC unless it says otherwise). Close it after use."""
+        directory = self._path.parent
+        found = snapshots.as_of(directory, when)
+        return Collection(snapshots.path_of(directory, found.name), None, f"{self.name}@{found.name}")
+
+    def delete_snapshot(self, name: str) -> None:
+        """Raises `NotFound` where there is none of that name."""
+        snapshots.delete(self._path.parent, name)
+
+    def backup(self, path: str | Path, overwrite: bool = False, progress: Progress | None = None) -> BackupInfo:
+        """Write all records and documents to one file, while writers go on."""
+        return backup.create(self._path.parent, Path(path), overwrite, progress)
+
+    def export(self, path: str | Path, overwrite: bool = False, progress: Progress | None = None) -> None:
+        """Write all records to a Parquet file, and documents to another beside it. Needs `madang[parquet]`."""
+        from madang.store import parquet
+
+        parquet.export(self._path.parent, Path(path), overwrite, progress)
+
     # Plumbing
 
     @property
@@ -341,6 +384,9 @@ class Collection:
     @contextmanager
     def _write(self, analyzer: Analyzer | None = None) -> Iterator[Writer]:
         """A write transaction: everything inside is committed and synced, or nothing is."""
+        if self._lock is None:
+            raise InvalidInput(f"{self.name!r} is a snapshot: it can only be read.",
+                               remedy="Restore it, or write to the collection itself.")
         self._current.wait_for_room()
         with self._writing, self._reporting():
             self._lock.acquire()
@@ -351,6 +397,7 @@ class Collection:
                 self._writer = Writer(self._db, self.analyzer)
             self._db.execute("BEGIN IMMEDIATE")
             try:
+                self._check_there()
                 yield self._writer
                 schema.put_meta(self._db, "sequence", self._meta("sequence") + 1)
                 self._db.execute("COMMIT")
@@ -364,12 +411,14 @@ class Collection:
     def _meta(self, key: str) -> Any:
         return schema.get_meta(self._db, self._path, key)
 
-    def _put_meta(self, key: str, value: object) -> None:
-        """In a transaction of its own. Raises sqlite3.Error."""
+    def _mark(self, tokens: list[str], last_tombstone: int) -> None:
+        """Before the index is saved: which of its files belong to these records, and what nobody needs to know any more
+        of what was deleted. Raises sqlite3.Error."""
         with self._writing:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                schema.put_meta(self._db, key, value)
+                schema.put_meta(self._db, derived.TOKENS, tokens)
+                schema.forget_tombstones(self._db, last_tombstone - _REMEMBERED)
                 self._db.execute("COMMIT")
             except BaseException:
                 if self._db.in_transaction:
@@ -377,7 +426,7 @@ class Collection:
                 raise
 
     def _may_save(self) -> bool:
-        return self._lock.held and not self.dropped
+        return self._lock is not None and self._lock.held and not self.dropped
 
     @contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -394,7 +443,7 @@ class Collection:
 
     def _check_there(self) -> None:
         if self.dropped:
-            raise NotFound(f"collection {self.name!r} was dropped by another process.",
+            raise NotFound(f"collection {self.name!r} was dropped, or restored, by another process.",
                            remedy="Open it again, or make it anew.")
 
     def close(self, keep: bool = True) -> None:

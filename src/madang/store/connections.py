@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +16,9 @@ from madang.store.reading import Reader
 class Connections:
     """Lends connections to one `records.db` and keeps those that come back."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, check: Callable[[], None]) -> None:
+        """`check` raises where `path` is not the file any more that it was."""
+        self._path, self._check = path, check
         self._idle: list[sqlite3.Connection] = []
         self._guard = threading.Lock()
         self._closed = False
@@ -29,6 +30,8 @@ class Connections:
         try:
             connection.execute("BEGIN")
             try:
+                connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()     # only now the transaction has begun
+                self._check()
                 yield Reader(connection, self._path)
             finally:
                 connection.execute("COMMIT")

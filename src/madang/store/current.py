@@ -24,14 +24,14 @@ _PATIENCE_S = 600.0
 class Current:
     """Owns a connection of its own, the view that has caught up with it, and the thread that indexes.
 
-    `may_save` tells whether this process keeps the files; `put_meta` writes to `records.db`, durably.
+    `may_save` tells whether this process keeps the files; `mark` writes to `records.db` that new ones belong to it.
     """
 
     def __init__(self, path: Path, spec: Spec, dim: int, metric: Metric, *, may_save: Callable[[], bool],
-                 put_meta: Callable[[str, object], None]) -> None:
+                 mark: Callable[[list[str], int], None]) -> None:
         self._path, self._dim, self._metric = path, dim, metric
         self.spec = spec
-        self._may_save, self._put_meta = may_save, put_meta
+        self._may_save, self._mark = may_save, mark
         self._guard = threading.RLock()    # around the view and the connection; never held long
         self._saving = threading.Lock()
         self._connection = schema.connect(path)
@@ -105,6 +105,7 @@ class Current:
             if view.catch_up(self._reader):
                 return view
         view = View(self._dim, self._metric, self.spec)
+        self._reader.check()     # no checksum of a record tells that one is lost
         view.generation = generation
         view.last_tombstone = self._reader.last_tombstone()
         view.catch_up(self._reader)
@@ -181,16 +182,16 @@ class Current:
             if not self._may_save() or not view.dense.absorbed:
                 return
             try:
-                mark = derived.token()
+                token = derived.token()
                 with self._guard:
                     known = self._reader.meta(derived.TOKENS) or []
-                self._put_meta(derived.TOKENS, [mark, *known[:1]])
+                self._mark([token, *known[:1]], view.last_tombstone)
                 with self._guard:
                     gone = view.dense.take_gone()
                 view.dense.cut_out(gone)
                 with self._guard:
                     captured, view.changed = derived.capture(view), 0
-                derived.save(self._path.parent, view.spec, view.dense.index, captured, mark)
+                derived.save(self._path.parent, view.spec, view.dense.index, captured, token)
             except (OSError, sqlite3.Error):
                 view.changed = max(view.changed, 1)
 

@@ -7,6 +7,7 @@ import shutil
 import sqlite3
 import threading
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from typing import Any
 from madang.base.errors import Conflict, InvalidInput, MadangError, NotFound
 from madang.index.protocol import METRICS
 from madang.index.specs import spec_of
-from madang.store import schema, validate
+from madang.store import backup, schema, snapshots, validate
 from madang.store.collection import Collection
+from madang.store.copies import Progress
 from madang.store.lock import WriterLock
 from madang.store.salvage import Salvaged, salvage
 from madang.text.analyzer import default_analyzer
@@ -36,13 +38,14 @@ class Database:
         self._guard = threading.RLock()
 
     def create(self, name: str, dim: int, metric: str = "cosine", index: Any = None,
-               embedder: str | None = None) -> Collection:
+               embedder: str | None = None, keep_queries: bool = True) -> Collection:
         """Create a collection.
 
         Args:
             dim: 1 to 20,000. metric: "cosine", "dot" or "euclidean". index: None (exact), or an empty
                 `Flat()`, `HNSW(m=16, ...)` or `NSW(...)`, which takes `dim` and `metric` from the collection.
             embedder: signature of the model whose vectors it holds, if one does.
+            keep_queries: keep a bounded sample of query vectors, which `audit` measures with.
 
         Raises:
             Conflict: it exists already. InvalidInput: a bad name, dimension, metric or index.
@@ -53,7 +56,8 @@ class Database:
         if metric not in METRICS:
             raise InvalidInput(f"metric {metric!r} is unknown.", remedy=f"Known: {', '.join(METRICS)}.")
         meta = {"dim": dim, "metric": metric, "index": spec_of(index, dim, metric), "embedder": embedder,
-                "sequence": 0, "next_row": 1, "analyzer": default_analyzer().signature,
+                "keep_queries": bool(keep_queries), "analyzer": default_analyzer().signature,
+                "sequence": 0, "next_row": 1,
                 "created_at": datetime.now(UTC).isoformat(timespec="seconds")}
         with self._guard:
             self.lock.acquire()
@@ -124,8 +128,31 @@ class Database:
             self.lock.acquire()
             collection = self._open.pop(name, None)
             if collection is not None:
-                collection.close()
+                collection.close(keep=False)
             self._remove(name)
+
+    def restore(self, name: str, snapshot: str, progress: Progress | None = None) -> Collection:
+        """Replace what a collection holds by one of its snapshots, which is verified first. Nothing is changed if that
+        fails."""
+        return self._replaced(name, lambda directory: snapshots.restore(directory, snapshot, progress))
+
+    def restore_backup(self, path: str | Path, name: str, replace: bool = False,
+                       progress: Progress | None = None) -> Collection:
+        """Make a collection from a backup file, verified first; in place of one of that name only where `replace`."""
+        return self._replaced(name, lambda directory: backup.restore(Path(path), directory, replace, progress),
+                              new=True)
+
+    def _replaced(self, name: str, replace: Callable[[Path], object], new: bool = False) -> Collection:
+        name = validate.collection_name(name)
+        with self._guard:
+            if name not in self.names() and not new:
+                raise self._missing(name)
+            self.lock.acquire()
+            collection = self._open.pop(name, None)
+            if collection is not None:
+                collection.close(keep=False)
+            replace(self._directory / name)
+            return self.open(name)
 
     def salvage(self, name: str, into: str | None = None) -> Salvaged:
         """Copy what survives of a damaged collection into a new one, `NAME-salvaged` unless `into` names another.

@@ -15,6 +15,7 @@ from madang.store import checksums
 
 FORMAT = 2
 FILE_NAME = "records.db"
+COPY_INFO = "info.json"         # beside the records of a snapshot
 _NEEDED = ("dim", "metric", "index", "embedder", "sequence", "next_row", "next_tombstone")
 PAGE_SIZES = (8192, 16384, 32768)
 _LOG_BYTES = 16 << 20            # what is kept of the write-ahead log between transactions
@@ -69,6 +70,9 @@ def connect(path: Path, page: int | None = None) -> sqlite3.Connection:
 
     A file this process may not write is opened for reading only. `page`: bytes in one, for a file that is new.
     """
+    if path.with_name(COPY_INFO).exists():      # a snapshot: nothing will change it
+        return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None,
+                               check_same_thread=False, timeout=10.0)
     if path.exists() and not (_writable(path) and _writable(path.parent)):
         # Without a log there is nothing another process could be changing, so no lock files are needed either.
         flags = "mode=ro" if path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"

@@ -98,9 +98,9 @@ def metadata(value: Any, where: str) -> Metadata:
     for key, item in value.items():
         if not isinstance(key, str) or not key or key.startswith("$"):
             raise InvalidInput(f"{where}: key {key!r} must be text that does not start with '$'.")
-        for part in (key, *(item if isinstance(item, list) else [item])):
-            if isinstance(part, str):
-                size += len((text(part, f"{where}: {key!r:.80}") or "").encode()) + 3
+        for part in (key, *item) if isinstance(item, list) else (key, item):
+            if isinstance(part, str):  # ASCII needs no look at its bytes, and most of it is
+                size += 3 + (len(part) if part.isascii() else len((text(part, f"{where}: {key!r:.80}") or "").encode()))
         if isinstance(item, str) or (isinstance(item, list) and all(isinstance(part, str) for part in item)):
             pass
         elif (isinstance(item, int) and -2**63 <= item < 2**63) or (isinstance(item, float) and math.isfinite(item)):
@@ -120,6 +120,8 @@ def text(value: Any, where: str) -> str | None:
         return None
     if not isinstance(value, str):
         raise InvalidInput(f"{where} must be text, not {value!r:.80}.")
+    if value.isascii():
+        return value
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -144,9 +144,10 @@ class Workspace:
 
     # Collections
 
-    def create_collection(self, name: str, dim: int, metric: str = "cosine", index: Any = None) -> Collection:
+    def create_collection(self, name: str, dim: int, metric: str = "cosine", index: Any = None,
+                          keep_queries: bool = True) -> Collection:
         """Create a collection for vectors of your own. See `Database.create` for what is refused."""
-        return self._database.create(name, dim, metric, index)
+        return self._database.create(name, dim, metric, index, keep_queries=keep_queries)
 
     def collection(self, name: str) -> Collection:
         """Open a collection. Raises `NotFound` with the names there are."""
