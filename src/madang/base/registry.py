@@ -11,7 +11,7 @@ from madang.base.errors import MissingDependency, NotFound
 PROVIDERS = "madang.providers"
 
 # Which extra brings the library that a plug-in of ours may miss.
-_EXTRA_OF_LIBRARY = {"kiwipiepy": "ko", "milvus_lite": "milvus", "pgvector": "postgresql", "psycopg": "postgresql",
+_EXTRA_OF_LIBRARY = {"kiwipiepy": "ko", "milvus_lite": "milvus", "psycopg": "postgresql",
                      "pyarrow": "parquet", "pymilvus": "milvus", "qdrant_client": "qdrant"}
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from madang.base import settings, trace
 from madang.base.errors import Conflict, InvalidInput, MadangError, NotFound
@@ -19,6 +19,13 @@ from madang.rag.answer import answer_by_chat, answer_by_reader
 from madang.rag.ingest import ProgressListener, ingest
 from madang.rag.retrieve import Mode, Retrieved, retrieve
 from madang.store import Collection, Database, Fusion
+from madang.store.copies import Progress
+from madang.store.copying import Copied
+from madang.store.salvage import Salvaged
+from madang.workspace import moving
+
+if TYPE_CHECKING:
+    from madang.store.parquet_import import Loaded
 
 DEFAULT_DIRECTORY = "./courtyard"
 DEFAULT_COLLECTION = "docs"
@@ -160,6 +167,33 @@ class Workspace:
     def drop_collection(self, name: str) -> None:
         """Remove a collection and all it holds."""
         self._database.drop(name)
+
+    def restore_snapshot(self, name: str, snapshot: str, progress: Progress | None = None) -> Collection:
+        """Replace what a collection holds by one of its snapshots, which is verified first."""
+        return self._database.restore(name, snapshot, progress)
+
+    def restore_backup(self, path: str | Path, name: str, *, replace: bool = False,
+                       progress: Progress | None = None) -> Collection:
+        """Make a collection from a backup file, verified first; in place of one of that name only where `replace`."""
+        return self._database.restore_backup(path, name, replace, progress)
+
+    def salvage_collection(self, name: str, into: str | None = None) -> Salvaged:
+        """Copy what survives of a damaged collection into a new one, `NAME-salvaged` unless `into` names another."""
+        return self._database.salvage(name, into)
+
+    def copy_collection(self, source: str, target: str, *, batch: int = 500, resume: bool = True, lossy: bool = False,
+                        sample: int | None = None, progress: Progress | None = None) -> Copied:
+        """Copy a collection between any two engines and verify it. Names are those of this workspace; else URLs:
+        `postgresql://`, `qdrant://`, `milvus://`, `pinecone://`, `madang:///DIRECTORY?collection=NAME`."""
+        return moving.copy(self._database, source, target, batch=batch, resume=resume, lossy=lossy, sample=sample,
+                           progress=progress)
+
+    def import_parquet(self, path: str | Path, name: str, *, metric: str | None = None, index: Any = None,
+                       skip: Sequence[str] = (), sources: bool = True, progress: Progress | None = None) -> Loaded:
+        """Write the records of a Parquet file into a collection, made if it is not there; goes on where an interrupted
+        import stopped."""
+        return moving.import_parquet(self._database, Path(path), name, metric=metric, index=index, skip=skip,
+                                     sources=sources, progress=progress)
 
     def close(self) -> None:
         """Close all collections and let another process write."""

@@ -10,7 +10,8 @@ import pytest
 pytest.register_assert_rewrite("madang.testing.store_suite", "madang.testing.store_writing",
                                "madang.testing.store_searching", "madang.testing.store_cases")
 
-NEEDS = {"test_qdrant.py": ("qdrant_client", "qdrant"), "test_milvus.py": ("pymilvus", "milvus")}
+NEEDS = {"test_qdrant.py": ("qdrant_client", "qdrant"), "test_milvus.py": ("pymilvus", "milvus"),
+         "test_postgresql.py": ("psycopg", "postgresql")}
 
 
 def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> None:
