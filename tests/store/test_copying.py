@@ -339,9 +339,9 @@ def test_addresses(engines: None) -> None:
     spaces = _Workspaces()
     open_store("docs", spaces)
     open_store("마당", spaces, dim=4, metric="dot")
-    open_store("madang:///home/me/my%20courtyard?collection=docs", spaces, dim=4)
+    open_store("madang:///srv/my%20courtyard?collection=docs", spaces, dim=4)
     assert spaces.asked == [("docs", None, None, "cosine"), ("마당", None, 4, "dot"),
-                            ("docs", Path("/home/me/my courtyard"), 4, "cosine")]
+                            ("docs", Path("/srv/my courtyard"), 4, "cosine")]
     made = open_store("memory://x", spaces, dim=5, metric="dot")
     assert (made.dim, made.stats().metric) == (5, "dot")
     with pytest.raises(NotFound):
