@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from madang.index import HNSW, NSW, Flat
 from madang.store import Database
 from madang.store.derived import TOKENS, load
 from madang.store.sample import SIZE, QuerySample
+from madang.store.view import View
 
 DIM = 24
 VECTORS = np.random.default_rng(0).standard_normal((1600, DIM)).astype(np.float32)
@@ -285,3 +287,57 @@ def test_the_same_records_give_the_same_graph_however_they_come(tmp_path: Path) 
         contents.append((tmp_path / f"{name}.bin").read_bytes())
         database.close()
     assert contents[0] == contents[1]
+
+
+def test_what_the_index_could_not_take_is_not_acknowledged(database: Database) -> None:
+    """Else one record would make the whole collection unsearchable."""
+    for index in (None, HNSW(precision="float16")):
+        collection = database.create("flat" if index is None else "graph", 3, "dot", index=index)
+        collection.upsert([{"id": "good", "values": [1, 2, 3]}])
+        for values in ([1e25, 0, 0], *([[1e5, 0, 0]] if index else [])):
+            with pytest.raises(InvalidInput, match="'bad'"):
+                collection.upsert([{"id": "fine", "values": [0, 0, 1]}, {"id": "bad", "values": values}])
+            with pytest.raises(InvalidInput):
+                collection.update("good", values=values)
+        assert ids(collection.query(vector=[1, 2, 3])) == ["good"]
+    exact = database.open("flat")
+    exact.upsert([{"id": "large", "values": [1e5, 0, 0]}])
+    with pytest.raises(InvalidInput, match=r"'large'.*float16"):
+        exact.set_index(HNSW(precision="float16"))
+    assert exact.index == "flat"
+
+
+def test_rows_that_came_after_a_snapshot_are_not_in_its_answers(database: Database) -> None:
+    """An index goes on growing while a search runs."""
+    for index in (None, HNSW(m=8)):
+        collection = database.create("flat" if index is None else "graph", DIM, index=index)
+        collection.upsert(records(0, 1100))
+        assert collection.wait_until_indexed()
+        with collection._current.view() as view:
+            reading = view.reading("", None)
+        collection.upsert([{"id": f"new{i}", "values": VECTORS[5]} for i in range(1000)])
+        assert collection.wait_until_indexed()
+        assert "new" in ids(collection.query(vector=VECTORS[5], top_k=1))[0] + ids(collection.query(vector=VECTORS[5], top_k=2))[1]
+        found = reading.nearest(VECTORS[5], 20)
+        assert found.slots.max() < 1100
+        assert len(set(found.slots.tolist())) == 20
+        assert found.slots[0] == 5
+
+
+def test_an_error_of_the_indexer_is_told_once_and_work_goes_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    collection = database.create("c", DIM, index=HNSW(m=8))
+    failing = [True]
+    original = View.absorb
+
+    def absorb(self: View, *arguments: Any, **more: Any) -> None:
+        if failing.pop() if failing else False:
+            raise MemoryError("no memory")
+        original(self, *arguments, **more)
+
+    monkeypatch.setattr(View, "absorb", absorb)
+    collection.upsert(records(0, 1100))
+    deadline = time.monotonic() + 20
+    while failing and time.monotonic() < deadline:
+        collection.query(vector=VECTORS[0])
+    assert collection.wait_until_indexed(20)
+    assert str(collection.query(vector=VECTORS[0]).plan).startswith("hnsw")

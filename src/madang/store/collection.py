@@ -85,7 +85,7 @@ class Collection:
             Locked: another process is writing to this workspace.
         """
         validate.namespace_name(namespace)
-        checked = validate.records(records, self.dim)
+        checked = self._checked(records)
         with self._write() as writer:
             writer.insert(checked, namespace, by_hand=True)
         return len(checked)
@@ -105,7 +105,7 @@ class Collection:
             merged = {**record.metadata, **validate.metadata(set_metadata, f"record {id!r:.60}: set_metadata")}
             changed = Record(id, record.values if values is None else values, record.sparse, merged, record.document,
                              record.context)
-            writer.insert(validate.records([changed], self.dim), namespace, source)
+            writer.insert(self._checked([changed]), namespace, source)
 
     def delete(self, ids: Sequence[str] | None = None, filter: Filter | None = None,  # noqa: A002
                delete_all: bool = False, namespace: str = "") -> int:
@@ -130,7 +130,7 @@ class Collection:
         Returns how many records were written.
         """
         validate.namespace_name(namespace)
-        checked = [(source, validate.records(records, self.dim)) for source, records in batch]
+        checked = [(source, self._checked(records)) for source, records in batch]
         with self._write() as writer:
             for source, records in checked:
                 writer.replace_source(source, records, namespace)
@@ -143,6 +143,15 @@ class Collection:
             return 0
         with self._write() as writer:
             return sum(writer.remove_source(uri, namespace) for uri in wanted)
+
+    def _checked(self, records: Iterable[Record | Mapping[str, Any]]) -> list[Record]:
+        """What may be written: whatever is acknowledged must be searchable."""
+        checked = validate.records(records, self.dim)
+        precision = self._current.spec.get("precision")
+        if checked and self.metric != "cosine":
+            vectors = np.stack([np.asarray(record.values) for record in checked])
+            validate.lengths([record.id for record in checked], vectors, self.metric, precision)
+        return checked
 
     def _matching(self, tree: filters.Tree | None, namespace: str) -> list[int]:
         """The rows of a namespace that a filter matches, in the transaction that will delete them."""
@@ -178,6 +187,10 @@ class Collection:
         Raises `InvalidInput` for an index that does not fit. Other processes take it when they open the collection.
         """
         spec = spec_of(index, self.dim, self.metric)
+        with self._reporting(), self._connections.reading() as reader:
+            for block in reader.records():
+                assert block.vectors is not None
+                validate.lengths(block.ids, block.vectors, self.metric, spec.get("precision"))
         with self._write():
             schema.put_meta(self._db, "index", spec)
         self._current.spec = spec
@@ -220,6 +233,8 @@ class Collection:
                 self._check_there()
                 with self._current.view() as view:
                     prepared = self._prepared(asked, view)
+                if prepared is None:
+                    continue
                 ranked = search.rank(asked, prepared)
                 if not (asked.metadata or asked.values or asked.document) or not len(ranked.slots):
                     return search.scored(asked, prepared, ranked)
@@ -228,18 +243,19 @@ class Collection:
                 if answer is not None:      # else somebody deleted one of them between the two
                     return answer
             with self._current.transaction() as (view, reader):     # slower: nobody can come between
-                prepared = self._prepared(asked, view, reader)
+                prepared = search.prepare(asked, view, reader, self.analyzer if asked.words is not None else None)
                 last = search.matches(asked, prepared, search.rank(asked, prepared), reader)
         if last is None:
             raise Corrupt(f"{self._path} lacks a record that was found.", remedy="Run `repair` on the collection.")
         return last
 
-    def _prepared(self, asked: search.Asked, view: View, reader: Reader | None = None) -> search.Prepared:
+    def _prepared(self, asked: search.Asked, view: View) -> search.Prepared | None:
+        """None where somebody re-analyzed since the view was brought up to date: its terms have other numbers."""
         if asked.words is None:
             return search.prepare(asked, view, None, None)
-        if reader is not None:
-            return search.prepare(asked, view, reader, self.analyzer)
         with self._connections.reading() as reader:
+            if (reader.meta("generation") or 0) != view.generation:
+                return None
             return search.prepare(asked, view, reader, self.analyzer)
 
     def fetch(self, ids: Sequence[str], namespace: str = "") -> dict[str, Record]:
@@ -448,13 +464,15 @@ class Collection:
 
     def close(self, keep: bool = True) -> None:
         """Close the file; a closed collection raises on use. `keep`: write the index beside it, if that is worth it."""
-        self._current.close(keep)
-        if keep and self._sample is not None and self._may_save():
-            with suppress(OSError):      # a sample is not worth an error
-                self._sample.save()
-        self._connections.close()
-        with self._writing:
-            schema.close(self._db)
+        try:
+            self._current.close(keep)
+            if keep and self._sample is not None and self._may_save():
+                with suppress(OSError):      # a sample is not worth an error
+                    self._sample.save()
+        finally:
+            self._connections.close()
+            with self._writing:
+                schema.close(self._db)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

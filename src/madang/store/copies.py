@@ -134,8 +134,7 @@ def place(directory: Path, copy: Path, floor: int = 0) -> None:
 
 def derived(directory: Path) -> list[Path]:
     """The files of a collection that are made from its records."""
-    return [path for path in directory.iterdir() if path.is_file() and path.name != schema.COPY_INFO
-            and not path.name.startswith((".", schema.FILE_NAME))]
+    return [path for path in directory.iterdir() if path.is_file() and path.name.startswith("index")]
 
 
 def link_derived(source: Path, target: Path) -> None:

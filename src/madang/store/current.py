@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from madang.base.errors import InvalidInput
+from madang.base.errors import InvalidInput, MadangError
 from madang.index import Metric
 from madang.index.specs import Spec
 from madang.store import derived, schema
@@ -37,6 +37,7 @@ class Current:
         self._connection = schema.connect(path)
         self._reader = Reader(self._connection, path)
         self._view: View | None = None
+        self._kept: list[str] = []         # the token of the files on disk, if there are any
         self._version = -1                 # SQLite's number for the state that the view has seen
         self._closed = False
         self.indexer = Indexer(self._step, path.parent.name)
@@ -97,7 +98,8 @@ class Current:
         """From the files where they can be used, else from the records alone."""
         tokens = self._reader.meta(derived.TOKENS) or []
         view = derived.load(self._path.parent, self.spec, self._dim, self._metric, tokens)
-        if view is not None:
+        if view is not None and self._within(view):
+            self._kept = [view.token]
             view.after_loading(self._reader)
             if view.generation != generation:
                 view.read_words(self._reader)
@@ -111,12 +113,19 @@ class Current:
         view.catch_up(self._reader)
         return view
 
+    def _within(self, view: View) -> bool:
+        """Whether a view from a file knows nothing that the records do not."""
+        rows = view.rows.view()
+        return (not len(rows) or int(rows[-1]) < int(self._reader.meta("next_row"))) and (
+            view.last_tombstone <= self._reader.last_tombstone())
+
     # For writers
 
     def wait_for_room(self) -> None:
         """Where the index is far behind, writers wait for it: what it has not absorbed is in memory and compared one by
         one."""
-        if self._view is not None and self._waiting() > _MAX_WAITING:
+        view = self._view
+        if view is not None and view.spec == self.spec and self._waiting() > _MAX_WAITING:
             self.indexer.wait_for(lambda: self._waiting() <= _MAX_WAITING, _PATIENCE_S)
 
     def _waiting(self) -> int:
@@ -167,32 +176,31 @@ class Current:
             connection.execute("COMMIT")
         finally:
             connection.close()
-        while not self._closed and (block := made.to_absorb()) is not None:
+        while not self.indexer.stopping and (block := made.to_absorb()) is not None:
             cut, slots, vectors = block
             made.absorb(slots, vectors, threads=0)
             made.absorbed(cut, slots)
         with self._guard:
-            if not self._closed and made.spec == self.spec:
+            if not self.indexer.stopping and made.spec == self.spec:
                 self._view, self._version = made, -1
 
     def _save(self, view: View) -> None:
         """Only the process that writes to the workspace keeps the files. What cannot be written, on a full disk say, is
         made anew another time."""
         with self._saving:
-            if not self._may_save() or not view.dense.absorbed:
+            if not self._may_save() or not view.dense.absorbed or view.dense.tail is None:
                 return
             try:
-                token = derived.token()
-                with self._guard:
-                    known = self._reader.meta(derived.TOKENS) or []
-                self._mark([token, *known[:1]], view.last_tombstone)
                 with self._guard:
                     gone = view.dense.take_gone()
                 view.dense.cut_out(gone)
+                token = derived.token()
+                self._mark([token, *self._kept], view.last_tombstone)
                 with self._guard:
                     captured, view.changed = derived.capture(view), 0
                 derived.save(self._path.parent, view.spec, view.dense.index, captured, token)
-            except (OSError, sqlite3.Error):
+                self._kept = [token]
+            except (OSError, sqlite3.Error, MadangError):
                 view.changed = max(view.changed, 1)
 
     def save(self) -> None:
@@ -211,10 +219,11 @@ class Current:
         """End the thread, save where that is worth it, close the connection."""
         self.indexer.stop()
         with self._guard:
-            if self._closed:
-                return
-            view = self._view
-            if keep and view is not None and view.changed and view.spec == self.spec:
-                self._save(view)
-            self._closed = True
-            self._connection.close()
+            view, closed = self._view, self._closed
+        try:
+            if keep and not closed and view is not None and view.changed and view.spec == self.spec:
+                self._save(view)        # takes the guard itself, after a lock of its own
+        finally:
+            with self._guard:
+                self._closed = True
+                self._connection.close()

@@ -22,6 +22,7 @@ from madang.store.tail import Chunk, Slots, Tail
 
 _SPARE = 8             # asked for beyond k where some that would be found may be dead
 _FREE = 0.9            # of what there is must be allowed, for a search to look at everything and leave out the rest
+_NO_END = 2**62
 _AS_ROWS = 1 / 32      # up to this share, allowed slots are handed over as a list, else as a mask
 
 
@@ -62,14 +63,16 @@ class Snapshot:
     def _indexed(self, queries: Vectors, k: int, allowed: BitMap, filtered: bool, target: float | None) -> Found:
         live = len(self.index)
         count = allowed.range_cardinality(0, self.absorbed) if self.chunks else len(allowed)
-        if count == live and not filtered:
-            return self._search(queries, k, None, target)
-        mine = allowed if not self.chunks else allowed & _below(self.absorbed)
-        if len(mine) >= _FREE * live:
-            found = self._search(queries, k + _SPARE, None, target)
-            good = np.fromiter((slot in mine for slot in found.slots.tolist()), dtype=bool, count=len(found.slots))
-            if np.count_nonzero(good) >= min(k, len(mine)):
+        if count >= _FREE * live:
+            # What comes back is looked at even where all seems allowed: by now the index may hold more.
+            found = self._search(queries, k if count == live and not filtered else k + _SPARE, None, target)
+            end = self.absorbed if self.chunks else _NO_END
+            good = [place for place, slot in enumerate(found.slots.tolist()) if slot < end and slot in allowed]
+            if len(good) == len(found.slots) <= k:
+                return found
+            if len(good) >= min(k, count):
                 return Found(found.slots[good][:k], found.scores[good][:k], found.how, found.compared)
+        mine = allowed if not self.chunks else allowed & _below(self.absorbed)
         if not mine:
             return Found(np.empty(0, np.int64), np.empty(0, np.float32), "exact", 0)
         size = mine.max() + 1

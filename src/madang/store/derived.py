@@ -114,7 +114,7 @@ def load(directory: Path, spec: Spec, dim: int, metric: Metric, tokens: list[str
         view.columns = Columns.from_arrays(settings["columns"], _named(arrays, "columns."))
         view.lexical = Lexical.from_arrays(settings["lexical"], _named(arrays, "lexical."))
         view.sparse = Sparse.from_arrays(settings["sparse"], _named(arrays, "sparse."))
-        view.generation = int(settings["generation"])
+        view.generation, view.token = int(settings["generation"]), str(settings["token"])
         view.spaces = [str(space) for space in settings["spaces"]]
         live = BitMap.deserialize(arrays["live"].tobytes())
         view.live = _by_space(live, arrays["codes"], len(view.spaces))

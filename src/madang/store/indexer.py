@@ -27,7 +27,7 @@ class Indexer:
         with self._state:
             if self._stopping:
                 return
-            self._wanted = True
+            self._wanted, self.error = True, None
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"madang-index-{self._name}", daemon=True)
                 self._thread.start()
@@ -42,9 +42,13 @@ class Indexer:
             return bool(done)
 
     def wait_for(self, condition: Callable[[], bool], timeout_s: float) -> bool:
-        """Until a condition holds, which is looked at after each step; also where an error has stopped it."""
+        """Until a condition holds, which is looked at after each step; not where an error or `stop` has ended it."""
         with self._state:
-            return self._state.wait_for(lambda: self.error is not None or condition(), timeout_s)
+            return self._state.wait_for(lambda: self.error is not None or self._stopping or condition(), timeout_s)
+
+    @property
+    def stopping(self) -> bool:
+        return self._stopping
 
     def stop(self) -> None:
         """Finish the step it is at, and end."""
@@ -69,7 +73,8 @@ class Indexer:
                 more = self._step()
             except Exception as caught:  # told to whoever waits; what was not indexed is searched exactly
                 error = caught
-            with self._state:
-                self.error, self._busy = error, False
-                self._wanted = self._wanted or more
-                self._state.notify_all()
+            finally:
+                with self._state:
+                    self.error, self._busy = error, False
+                    self._wanted = self._wanted or more
+                    self._state.notify_all()

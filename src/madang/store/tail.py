@@ -22,7 +22,7 @@ Slots = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """`slots` (n,), ascending, of the rows 0 to n - 1 of an exact index, which may have got more since."""
+    """`slots` (n,), ascending, of the rows 0 to n - 1 of an exact index, which may get more until the block is full."""
 
     slots: Slots
     flat: Flat
@@ -34,7 +34,7 @@ class Chunk:
         if not count:
             return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), 0
         allow = None
-        if count < len(self.slots) or self.flat.rows_ever > len(self.slots):
+        if count < len(self.slots) or self.slots[-1] % BLOCK != BLOCK - 1:  # it may have grown since
             allow = np.searchsorted(self.slots, bitmaps.rows(self.members & allowed))
         rows, scores = self.flat.search(query, k, allow=allow)
         found = rows[0][:min(k, count)]

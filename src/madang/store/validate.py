@@ -9,14 +9,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from madang.base.errors import InvalidInput
 from madang.base.records import Metadata, Record, SparseVector, Vector
+from madang.index._kernel import prepare
 
 MAX_ID_CHARS = 512
 MAX_METADATA_BYTES = 40 * 1024
 MAX_TOP_K = 10_000
 MAX_DIM = 20_000
+_MOST_HALF = 65504.0
 _NAME = re.compile(r"[^\W_][\w.-]{0,62}", re.UNICODE)
 
 
@@ -63,6 +66,24 @@ def vector(values: Any, dim: int, where: str) -> Vector:
     if not np.isfinite(array).all():
         raise InvalidInput(f"{where} contains NaN or infinity.")
     return array
+
+
+def lengths(ids: Sequence[str], vectors: NDArray[np.float32], metric: str, precision: str | None) -> None:
+    """Refuse vectors (n, dim) that an index could not take: so long that scores overflow, or beyond half precision."""
+    if metric == "cosine":     # directions only: they are made unit vectors
+        return
+    if precision == "float16":
+        most = np.abs(vectors).max(axis=1)
+        if (most > _MOST_HALF).any():
+            place = int(np.argmax(most > _MOST_HALF))
+            raise InvalidInput(f"record {ids[place]!r:.60}: values: {most[place]:g} is above 65504, the most of float16.",
+                               remedy='Scale the vectors down, or use an index with precision="float32".')
+    try:
+        prepare(vectors, metric)
+    except ValueError:
+        longest = int(np.argmax(np.linalg.norm(vectors.astype(np.float64), axis=1)))
+        raise InvalidInput(f"record {ids[longest]!r:.60}: values are so long that scores could overflow float32.",
+                           remedy="Scale the vectors down.") from None
 
 
 def sparse(value: Any, where: str) -> SparseVector | None:

@@ -53,6 +53,7 @@ class View:
         self.spec: Spec = spec or {"kind": "flat"}
         self.dense = Dense(dim, metric, self.spec)
         self.lexical, self.sparse = Lexical(), Sparse()
+        self.token = ""                                     # of the files that it was read from
         self.generation = 0                                 # of the analyzer that `lexical` was made with
         self.columns = Columns()
         self.rows, self.names = Growing(), Names()          # of slots; rows ascend
