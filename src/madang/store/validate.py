@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from madang.base.errors import InvalidInput
 from madang.base.records import Metadata, Record, SparseVector, Vector
-from madang.index._kernel import prepare
+from madang.index import _kernel
 
 MAX_ID_CHARS = 512
 MAX_METADATA_BYTES = 40 * 1024
@@ -76,10 +76,10 @@ def lengths(ids: Sequence[str], vectors: NDArray[np.float32], metric: str, preci
         most = np.abs(vectors).max(axis=1)
         if (most > _MOST_HALF).any():
             place = int(np.argmax(most > _MOST_HALF))
-            raise InvalidInput(f"record {ids[place]!r:.60}: values: {most[place]:g} is above 65504, the most of float16.",
+            raise InvalidInput(f"record {ids[place]!r:.60}: values: {most[place]:g} is above float16's most, 65504.",
                                remedy='Scale the vectors down, or use an index with precision="float32".')
     try:
-        prepare(vectors, metric)
+        _kernel.prepare(vectors, metric)
     except ValueError:
         longest = int(np.argmax(np.linalg.norm(vectors.astype(np.float64), axis=1)))
         raise InvalidInput(f"record {ids[longest]!r:.60}: values are so long that scores could overflow float32.",
