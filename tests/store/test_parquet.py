@@ -28,7 +28,7 @@ NAME = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 KEY = NAME.filter(lambda key: not key.startswith("$"))
 VALUE = TEXT | st.integers(-2**63, 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | \
     st.lists(TEXT, max_size=3)
-NUMBER = st.floats(-1e15, 1e15, width=32)     # longer vectors are refused but for cosine
+NUMBER = st.floats(-2.0**50, 2.0**50, width=32)   # longer vectors are refused but for cosine
 SPARSE = st.none() | st.dictionaries(st.integers(0, 2**32 - 1), NUMBER, max_size=4).map(
     lambda pairs: {"indices": list(pairs), "values": list(pairs.values())})
 RECORD = st.fixed_dictionaries({
