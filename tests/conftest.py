@@ -19,7 +19,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The developer's own configuration must not decide a test."""
     for variable in list(os.environ):
-        if variable.startswith(("MADANG_", "OPENAI_")) and variable != "MADANG_SOAK":
+        if (variable.startswith(("MADANG_", "OPENAI_", "PINECONE_", "QDRANT_", "MILVUS_"))
+                and variable not in ("MADANG_SOAK", "MADANG_TEST_POSTGRESQL")):
             monkeypatch.delenv(variable)
 
 

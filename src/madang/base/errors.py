@@ -79,7 +79,7 @@ class Unreadable(MadangError, ValueError):
 
 
 class ServiceError(MadangError, RuntimeError):
-    """A model service failed. `kind` says how; `retryable` whether trying again can help."""
+    """A service, of a model or of a store, failed. `kind` says how; `retryable` whether trying again can help."""
 
     code = "service_error"
 
