@@ -675,11 +675,12 @@ def test_half_precision_scores_are_those_of_rounded_vectors(isa: str, metric: Me
 
 
 def test_half_precision_is_the_default_only_where_it_is_safe() -> None:
-    sizes = {(metric, precision): filled(300, 64, metric, precision=precision).stats()["total_bytes"]
+    sizes = {(metric, precision): filled(300, 128, metric, precision=precision).stats()["total_bytes"]
              for metric in METRICS for precision in PRECISIONS}
     assert sizes["cosine", "auto"] == sizes["cosine", "float16"] < sizes["cosine", "float32"]
     for metric in ("dot", "euclidean"):
         assert sizes[metric, "auto"] == sizes[metric, "float32"] > sizes[metric, "float16"]
+    assert filled(300, 127).stats()["total_bytes"] == filled(300, 127, precision="float32").stats()["total_bytes"]
     with pytest.raises(InvalidInput, match="precision 'half' is unknown"):
         HNSW(3, precision="half")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="float16"):

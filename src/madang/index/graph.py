@@ -27,6 +27,7 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Plan: TypeAlias = Literal["graph", "codes", "exact"]
 
 _VERSION = 2
+_HALF_FROM = 128      # dimensions: with fewer, rounding errors average out less, and there is less to save
 _FEWEST = 1000        # vectors from which codes can be judged
 _JUDGED = 250_000     # of them at most
 
@@ -316,7 +317,8 @@ class SmallWorld:
         return self._new_graph(vectors.shape[1], code)
 
     def _new_graph(self, dim: int, code: str) -> _kernel.Graph:
-        short = self.precision == "float16" or (self.precision == "auto" and self._metric == "cosine")
+        suits = self._metric == "cosine" and dim >= _HALF_FROM
+        short = self.precision == "float16" or (self.precision == "auto" and suits)
         half = short and code != "float32"
         try:
             return _kernel.Graph(dim, self._metric, code, self.m, self.ef_construction, self.seed,
