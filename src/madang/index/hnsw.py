@@ -30,8 +30,9 @@ class HNSW(SmallWorld):
         seed: of the levels. The same data, parameters and seed give the same bytes on any number of threads.
         quantization: how vectors are written down for the walk: "int8", "int4", None for float32, or "auto" for the
             smallest that tells the first vectors' neighbours apart. Answers are ranked by the vectors in any case.
-        precision: of these vectors: "float16" takes half the memory, and a score is off by some 2e-5 (at 384 dimensions;
-            5e-4 at most); "float32"; or "auto": float16 for cosine, where vectors have unit length, from 128 dimensions.
+        precision: of these vectors: "float16" takes half the memory, and a score is off by some 2e-5 (at 384
+            dimensions; 5e-4 at most); "float32"; or "auto": float16 for cosine, where vectors have unit length, from 128
+            dimensions on.
         target_recall: calibrate `ef_search` to reach this share of the true neighbours.
 
     Raises:
