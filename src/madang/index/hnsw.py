@@ -31,8 +31,8 @@ class HNSW(SmallWorld):
         quantization: how vectors are written down for the walk: "int8", "int4", None for float32, or "auto" for the
             smallest that tells the first vectors' neighbours apart. Answers are ranked by the vectors in any case.
         precision: of these vectors: "float16" takes half the memory, and a score is off by some 2e-5 (at 384
-            dimensions; 5e-4 at most); "float32"; or "auto": float16 for cosine, where vectors have unit length, from 128
-            dimensions on.
+            dimensions; 5e-4 at most); "float32"; or "auto": float16 for cosine, where vectors have unit length, from
+            128 dimensions on.
         target_recall: calibrate `ef_search` to reach this share of the true neighbours.
 
     Raises:
