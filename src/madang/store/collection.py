@@ -85,9 +85,9 @@ class Collection:
             Locked: another process is writing to this workspace.
         """
         validate.namespace_name(namespace)
-        checked = self._checked(records)
+        checked = validate.records(records, self.dim)
         with self._write() as writer:
-            writer.insert(checked, namespace, by_hand=True)
+            writer.insert(self._searchable(checked), namespace, by_hand=True)
         return len(checked)
 
     def update(self, id: str, values: Any = None, set_metadata: Mapping[str, Any] | None = None,  # noqa: A002
@@ -105,7 +105,7 @@ class Collection:
             merged = {**record.metadata, **validate.metadata(set_metadata, f"record {id!r:.60}: set_metadata")}
             changed = Record(id, record.values if values is None else values, record.sparse, merged, record.document,
                              record.context)
-            writer.insert(self._checked([changed]), namespace, source)
+            writer.insert(self._searchable(validate.records([changed], self.dim)), namespace, source)
 
     def delete(self, ids: Sequence[str] | None = None, filter: Filter | None = None,  # noqa: A002
                delete_all: bool = False, namespace: str = "") -> int:
@@ -130,10 +130,10 @@ class Collection:
         Returns how many records were written.
         """
         validate.namespace_name(namespace)
-        checked = [(source, self._checked(records)) for source, records in batch]
+        checked = [(source, validate.records(records, self.dim)) for source, records in batch]
         with self._write() as writer:
             for source, records in checked:
-                writer.replace_source(source, records, namespace)
+                writer.replace_source(source, self._searchable(records), namespace)
         return sum(len(records) for _, records in checked)
 
     def remove_sources(self, uris: Iterable[str], namespace: str = "") -> int:
@@ -144,14 +144,14 @@ class Collection:
         with self._write() as writer:
             return sum(writer.remove_source(uri, namespace) for uri in wanted)
 
-    def _checked(self, records: Iterable[Record | Mapping[str, Any]]) -> list[Record]:
-        """What may be written: whatever is acknowledged must be searchable."""
-        checked = validate.records(records, self.dim)
-        precision = self._current.spec.get("precision")
-        if checked and self.metric != "cosine":
-            vectors = np.stack([np.asarray(record.values) for record in checked])
-            validate.lengths([record.id for record in checked], vectors, self.metric, precision)
-        return checked
+    def _searchable(self, records: list[Record]) -> list[Record]:
+        """The same, or InvalidInput where the index could not take one: what is acknowledged must be searchable. Inside
+        the write, since `set_index` changes what an index takes."""
+        if records and self.metric != "cosine":
+            vectors = np.stack([np.asarray(record.values) for record in records])
+            validate.lengths([record.id for record in records], vectors, self.metric,
+                             self._current.spec.get("precision"))
+        return records
 
     def _matching(self, tree: filters.Tree | None, namespace: str) -> list[int]:
         """The rows of a namespace that a filter matches, in the transaction that will delete them."""
@@ -187,14 +187,17 @@ class Collection:
         Raises `InvalidInput` for an index that does not fit. Other processes take it when they open the collection.
         """
         spec = spec_of(index, self.dim, self.metric)
-        with self._reporting(), self._connections.reading() as reader:
-            for block in reader.records():
-                assert block.vectors is not None
-                validate.lengths(block.ids, block.vectors, self.metric, spec.get("precision"))
-        with self._write():
-            schema.put_meta(self._db, "index", spec)
-        self._current.spec = spec
-        self._current.written()
+        before = self._current.spec
+        try:
+            with self._write():
+                for block in Reader(self._db, self._path).records() if self.metric != "cosine" else ():
+                    assert block.vectors is not None
+                    validate.lengths(block.ids, block.vectors, self.metric, spec.get("precision"))
+                schema.put_meta(self._db, "index", spec)
+                self._current.spec = spec      # before anybody else may write
+        except BaseException:
+            self._current.spec = before
+            raise
 
     # Reading
 
