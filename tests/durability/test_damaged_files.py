@@ -14,7 +14,7 @@ from madang.index import HNSW
 from madang.store import Database
 from tests.durability.operations import DIM, vector_of
 
-RECORDS = 1200         # a graph begins with 1,024
+RECORDS = 1200         # a graph begins with 256
 FLIPS = 40
 
 
@@ -48,7 +48,7 @@ def _damages(content: bytes, generator: random.Random) -> Iterator[tuple[str, by
     for size in {0, 1, generator.randrange(len(content)), len(content) - 1}:
         yield f"cut to {size} bytes", content[:size]
     yield "a byte longer", content + b"\0"
-    for place in [*range(0, 32, 4), *(generator.randrange(len(content)) for _ in range(FLIPS))]:
+    for place in [*range(0, min(32, len(content)), 4), *(generator.randrange(len(content)) for _ in range(FLIPS))]:
         bit = 1 << generator.randrange(8)
         yield f"byte {place} xor {bit}", content[:place] + bytes([content[place] ^ bit]) + content[place + 1:]
 

@@ -281,7 +281,7 @@ def test_a_damaged_snapshot_is_refused_and_nothing_changes(docs: Path) -> None:
             with pytest.raises(Corrupt, match="snapshot 'kept'"):
                 snapshots.verify(docs, "kept")
             assert (docs / FILE_NAME).read_bytes() == live
-            assert sorted(found.name for found in docs.iterdir()) == [FILE_NAME, "snapshots"]
+            assert sorted(found.name for found in docs.iterdir()) == ["changes", FILE_NAME, "snapshots"]
         path.unlink()
         with pytest.raises(Corrupt):
             snapshots.restore(docs, "kept")

@@ -38,7 +38,7 @@ class Record:
     context: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)         # not frozen: that doubles the time it takes to make one, and queries make many
 class Match:
     """One answer of a query. `score` is higher for better matches, whatever the metric."""
 

@@ -27,9 +27,11 @@ from madang.store.current import Current
 from madang.store.fusion import Fusion
 from madang.store.lock import WriterLock
 from madang.store.protocol import CollectionStats, IdPage
+from madang.store.pulse import Pulse
 from madang.store.reading import Reader
 from madang.store.sample import QuerySample
 from madang.store.snapshots import SnapshotInfo
+from madang.store.told import Told
 from madang.store.view import View
 from madang.store.writing import Writer, indexed_text
 from madang.text.analyzer import Analyzer, analyzer_for, default_analyzer
@@ -64,8 +66,10 @@ class Collection:
             self._db.close()
             raise Corrupt(f"{self._path} lacks {error} in its metadata.", remedy="Restore it from a backup.") from None
         self._connections = Connections(self._path, self._check_there)
-        self._current = Current(self._path, spec, self.dim, self.metric, may_save=self._may_save,
-                                mark=self._mark)
+        self._pulse = Pulse(directory) if lock is not None else None
+        self._current = Current(self._path, spec, self.dim, self.metric, self._pulse, check_there=self._check_there,
+                                may_save=self._may_save, mark=self._mark)
+        self._told = Told()
         self._analyzer: tuple[int, Analyzer] | None = None       # with the generation that it belongs to
         self._writer: Writer | None = None
         keep = meta.get("keep_queries", True) and lock is not None
@@ -224,16 +228,15 @@ class Collection:
             raise InvalidInput(f"target_recall must be above 0 and at most 1, not {target_recall!r}.")
         wanted = validate.top_k(top_k)
         validate.namespace_name(namespace)
-        tree = None if filter is None else filters.parse(filter)
+        parsed = None if filter is None else filters.parsed(filter)
         asked = search.Asked(None if vector is None else validate.vector(vector, self.dim, "vector"),
                              validate.text(text, "text"), validate.sparse(sparse, "sparse"), self.metric, wanted,
-                             namespace, tree, fusion or _FUSION, target_recall, include_metadata, include_values,
+                             namespace, parsed, fusion or _FUSION, target_recall, include_metadata, include_values,
                              include_document)
         if asked.vector is not None and self._sample is not None:
             self._sample.offer(asked.vector)
         with self._reporting():
             for _ in range(3):
-                self._check_there()
                 with self._current.view() as view:
                     prepared = self._prepared(asked, view)
                 if prepared is None:
@@ -241,13 +244,15 @@ class Collection:
                 ranked = search.rank(asked, prepared)
                 if not (asked.metadata or asked.values or asked.document) or not len(ranked.slots):
                     return search.scored(asked, prepared, ranked)
-                with self._connections.reading() as reader:
-                    answer = search.matches(asked, prepared, ranked, reader)
+                answer = search.described(asked, prepared, ranked, self._told)
+                if answer is None:
+                    with self._connections.reading() as reader:
+                        answer = search.matches(asked, prepared, ranked, reader, self._told)
                 if answer is not None:      # else somebody deleted one of them between the two
                     return answer
             with self._current.transaction() as (view, reader):     # slower: nobody can come between
                 prepared = search.prepare(asked, view, reader, self.analyzer if asked.words is not None else None)
-                last = search.matches(asked, prepared, search.rank(asked, prepared), reader)
+                last = search.matches(asked, prepared, search.rank(asked, prepared), reader, self._told)
         if last is None:
             raise Corrupt(f"{self._path} lacks a record that was found.", remedy="Run `repair` on the collection.")
         return last
@@ -299,7 +304,7 @@ class Collection:
             return reader.source(uri, namespace)
 
     def wait_until_indexed(self, timeout_s: float | None = None) -> bool:
-        """Until the index has absorbed what it can; fewer than 1,024 records stay outside a graph, searched exactly.
+        """Until the index has absorbed what it can; fewer than 256 records stay outside a graph, searched exactly.
         False when the time is over first."""
         with self._reporting():
             with self._current.view():
@@ -474,6 +479,8 @@ class Collection:
                     self._sample.save()
         finally:
             self._connections.close()
+            if self._pulse is not None:
+                self._pulse.close()
             with self._writing:
                 schema.close(self._db)
 

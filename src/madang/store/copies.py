@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 import xxhash
 
 from madang.base.errors import Corrupt, Locked, NotFound
-from madang.store import schema
+from madang.store import pulse, schema
 
 Progress = Callable[[int, int], None]   # bytes done, bytes in all
 
@@ -129,6 +129,7 @@ def place(directory: Path, copy: Path, floor: int = 0) -> None:
     for suffix in ("-wal", "-shm"):
         live.with_name(live.name + suffix).unlink(missing_ok=True)
     os.replace(copy, live)
+    pulse.beat(directory)
     sync(directory)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,25 +14,29 @@ from madang.index import Metric
 from madang.index.specs import Spec
 from madang.store import derived, schema
 from madang.store.indexer import Indexer
+from madang.store.pulse import Pulse
 from madang.store.reading import Reader
 from madang.store.tail import BLOCK
 from madang.store.view import View
 
 _MAX_WAITING = 100_000     # vectors that may wait for the index before writers wait for it, too
 _PATIENCE_S = 600.0
+_TRUST_S = 0.1             # for so long, a number that has not changed is believed
 
 
 class Current:
     """Owns a connection of its own, the view that has caught up with it, and the thread that indexes.
 
-    `may_save` tells whether this process keeps the files; `mark` writes to `records.db` that new ones belong to it.
+    `check_there` raises where the file at `path` is another one by now; `may_save` tells whether this process keeps the
+    files; `mark` writes to `records.db` that new ones belong to it.
     """
 
-    def __init__(self, path: Path, spec: Spec, dim: int, metric: Metric, *, may_save: Callable[[], bool],
+    def __init__(self, path: Path, spec: Spec, dim: int, metric: Metric, pulse: Pulse | None, *,
+                 check_there: Callable[[], None], may_save: Callable[[], bool],
                  mark: Callable[[list[str], int], None]) -> None:
         self._path, self._dim, self._metric = path, dim, metric
         self.spec = spec
-        self._may_save, self._mark = may_save, mark
+        self._check_there, self._may_save, self._mark = check_there, may_save, mark
         self._guard = threading.RLock()    # around the view and the connection; never held long
         self._saving = threading.Lock()
         self._connection = schema.connect(path)
@@ -39,6 +44,9 @@ class Current:
         self._view: View | None = None
         self._kept: list[str] = []         # the token of the files on disk, if there are any
         self._version = -1                 # SQLite's number for the state that the view has seen
+        self._pulse = pulse
+        self._seen: bytes | None = None    # its number, before that state was read
+        self._trusted_until = 0.0
         self._closed = False
         self.indexer = Indexer(self._step, path.parent.name)
 
@@ -65,6 +73,17 @@ class Current:
     def _refreshed(self) -> View:
         if self._closed:
             raise InvalidInput(f"collection {self._path.parent.name!r} is closed.", remedy="Open the workspace again.")
+        seen = None if self._pulse is None else self._pulse.read()      # before what it tells about
+        now = time.monotonic()
+        if seen is not None and seen == self._seen and now < self._trusted_until and self._view is not None:
+            return self._view
+        self._check_there()
+        view = self._looked()
+        self._seen, self._trusted_until = seen, now + _TRUST_S
+        return view
+
+    def _looked(self) -> View:
+        """The view, up to date by the number that SQLite keeps."""
         (version,) = self._connection.execute("PRAGMA data_version").fetchone()
         if version == self._version and self._view is not None:
             return self._view
@@ -133,7 +152,9 @@ class Current:
         return 0 if view is None else view.dense.waiting()
 
     def written(self) -> None:
-        """Something was committed."""
+        """Something was committed, and is not acknowledged yet."""
+        if self._pulse is not None:
+            self._pulse.beat()
         if self.spec["kind"] != "flat" or (self._view is not None and self._view.spec != self.spec):
             self.indexer.wake()
 
@@ -182,7 +203,7 @@ class Current:
             made.absorbed(cut, slots)
         with self._guard:
             if not self.indexer.stopping and made.spec == self.spec:
-                self._view, self._version = made, -1
+                self._view, self._version, self._seen = made, -1, None
 
     def _save(self, view: View) -> None:
         """Only the process that writes to the workspace keeps the files. What cannot be written, on a full disk say, is

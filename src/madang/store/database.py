@@ -15,7 +15,7 @@ from typing import Any
 from madang.base.errors import Conflict, InvalidInput, MadangError, NotFound
 from madang.index.protocol import METRICS
 from madang.index.specs import spec_of
-from madang.store import backup, schema, snapshots, validate
+from madang.store import backup, pulse, schema, snapshots, validate
 from madang.store.collection import Collection
 from madang.store.copies import Progress
 from madang.store.lock import WriterLock
@@ -89,6 +89,7 @@ class Database:
         gone = self._directory / f".dropped-{uuid.uuid4().hex}"
         try:
             (self._directory / name).rename(gone)
+            pulse.beat(gone)
             _sync_directory(self._directory)
         except OSError as error:
             raise InvalidInput(f"collection {name!r} could not be removed: {error.strerror or error}.",

@@ -33,6 +33,7 @@ MAX_VALUES = 10_000              # of one $in or $nin
 MAX_CONDITIONS = 10_000          # of a filter
 
 _RANGE = "Numbers are finite; whole ones are from -2**63 to 2**63 - 1."
+_REMEMBERED, _REMEMBERED_CHARS = 256, 1000     # filters that need not be parsed again
 _shown = reprlib.Repr()          # a refusal stays one short line, whatever was refused
 _shown.maxstring = _shown.maxother = _shown.maxlong = 80
 
@@ -85,6 +86,33 @@ class Either:
 
 
 Tree = Condition | All | Either
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A filter as a tree, and a text that only filters of one meaning share."""
+
+    tree: Tree
+    text: str
+
+
+_remembered: dict[str, Parsed] = {}
+
+
+def parsed(filter: Filter) -> Parsed:  # noqa: A002
+    """As `parse`; a filter that was asked before is not parsed again. `repr` tells 1, 1.0, True and "1" apart."""
+    try:
+        text = repr(filter)
+    except RecursionError:         # `parse` says it better
+        return Parsed(parse(filter), "")
+    found = _remembered.get(text)
+    if found is None:
+        found = Parsed(parse(filter), text)
+        if len(text) <= _REMEMBERED_CHARS and type(filter) is dict:
+            if len(_remembered) >= _REMEMBERED:
+                _remembered.clear()
+            _remembered[text] = found
+    return found
 
 
 def parse(filter: Filter) -> Tree:  # noqa: A002 - the public parameter's name, after Pinecone's

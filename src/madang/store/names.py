@@ -39,6 +39,7 @@ class Names:
     def __init__(self, offsets: NDArray[np.int64] | None = None, text: NDArray[np.uint8] | None = None) -> None:
         self._offsets = np.zeros(1, dtype=np.int64) if offsets is None else offsets
         self._text = np.empty(0, dtype=np.uint8) if text is None else text
+        self._bytes = self._text.data      # a slice of it costs a tenth of an array's
         self._later: list[str] = []
 
     def __len__(self) -> int:
@@ -49,9 +50,9 @@ class Names:
 
     def of(self, slots: Sequence[int]) -> list[str]:
         """The ids of slots."""
-        first = len(self._offsets) - 1
-        return [self._later[slot - first] if slot >= first
-                else self._text[self._offsets[slot]:self._offsets[slot + 1]].tobytes().decode() for slot in slots]
+        first, text, place = len(self._offsets) - 1, self._bytes, self._offsets.item
+        return [self._later[slot - first] if slot >= first else str(text[place(slot):place(slot + 1)], "utf-8")
+                for slot in slots]
 
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Offsets (n + 1,) and the text."""

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madang.base.errors import Corrupt
-from madang.base.records import Metadata, Record, Source, SparseVector, Vector
+from madang.base.records import Record, Source, SparseVector, Vector
 from madang.store import checksums
 from madang.store.schema import damaged, get_meta
 
@@ -176,9 +176,9 @@ class Reader:
                       document, context), head[3]
 
     def matches(self, rows: Sequence[int], values: bool = False,
-                document: bool = False) -> dict[int, tuple[Metadata, str | None, Vector | None]]:
-        """What an answer says of rows: metadata and, where asked for, document and vector; rows that are gone are left
-        out."""
+                document: bool = False) -> dict[int, tuple[str, str | None, Vector | None]]:
+        """What an answer says of rows: metadata (JSON) and, where asked for, document and vector; rows that are gone
+        are left out."""
         found = {head[0]: head for part in _parts(rows) for head in self._db.execute(
             f"SELECT {_HEAD}{', r.document, r.context' if document else ''} FROM records r "
             f"WHERE r.row IN ({_marks(part)})", part)}
@@ -187,7 +187,7 @@ class Reader:
             for head in found.values():
                 self._check_text(head, *head[-2:])
         vectors = dict(zip(*self.vectors(list(found)), strict=True)) if values and found else {}
-        return {row: (json.loads(head[_METADATA]), head[-2] if document else None, vectors.get(row))
+        return {row: (head[_METADATA], head[-2] if document else None, vectors.get(row))
                 for row, head in found.items()}
 
     def ids(self, prefix: str, after: str, limit: int, namespace: str) -> list[str]:

@@ -52,7 +52,7 @@ class QuerySample:
         """Perhaps keep a query."""
         with self._guard:
             self._asked += 1
-            place = len(self._vectors) if len(self._vectors) < SIZE else self._random.randrange(self._asked)
+            place = len(self._vectors) if len(self._vectors) < SIZE else int(self._random.random() * self._asked)
             if place >= SIZE:
                 return
             mark = xxh3_64_intdigest(vector.tobytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from madang.store import filters
 from madang.store.fusion import Fusion, floors, fuse
 from madang.store.reading import Reader
 from madang.store.tail import Slots
+from madang.store.told import Told
 from madang.store.view import Reading, View
 from madang.text.analyzer import Analyzer
 
@@ -28,7 +30,7 @@ class Asked:
     metric: Metric
     k: int
     namespace: str
-    filter: filters.Tree | None
+    filter: filters.Parsed | None
     fusion: Fusion
     target_recall: float | None
     metadata: bool
@@ -105,20 +107,33 @@ def rank(asked: Asked, prepared: Prepared) -> Ranked:
 def scored(asked: Asked, prepared: Prepared, ranked: Ranked) -> QueryResult:
     """The third part where only ids and scores are asked for."""
     ids = prepared.view.names.of(ranked.slots.tolist())
-    return QueryResult([Match(identity, float(score)) for identity, score in zip(ids, ranked.scores, strict=True)],
+    return QueryResult([Match(identity, score) for identity, score in zip(ids, ranked.scores, strict=True)],
                        ranked.plan, asked.namespace)
 
 
-def matches(asked: Asked, prepared: Prepared, ranked: Ranked, reader: Reader) -> QueryResult | None:
+def described(asked: Asked, prepared: Prepared, ranked: Ranked, told: Told) -> QueryResult | None:
+    """The third part where metadata is asked for, too; None where it has to be read."""
+    if asked.values or asked.document:
+        return None
+    view, slots = prepared.view, ranked.slots.tolist()
+    texts = told.of(view.rows.view()[ranked.slots].tolist())
+    if texts is None:
+        return None
+    return QueryResult([Match(identity, score, json.loads(text)) for identity, score, text in
+                        zip(view.names.of(slots), ranked.scores, texts, strict=True)], ranked.plan, asked.namespace)
+
+
+def matches(asked: Asked, prepared: Prepared, ranked: Ranked, reader: Reader, told: Told) -> QueryResult | None:
     """The third part: what the answer says of the records. None where one is gone by now."""
     view = prepared.view
     ids = view.names.of(ranked.slots.tolist())
     rows = view.rows.view()[ranked.slots].tolist()
-    told = reader.matches(rows, values=asked.values, document=asked.document)
-    if len(told) < len(rows):
+    read = reader.matches(rows, values=asked.values, document=asked.document)
+    if len(read) < len(rows):
         return None
+    told.keep({row: metadata for row, (metadata, _, _) in read.items()})
     found = []
     for identity, row, score in zip(ids, rows, ranked.scores, strict=True):
-        metadata, document, values = told[row]
-        found.append(Match(identity, float(score), metadata if asked.metadata else None, values, document))
+        metadata, document, values = read[row]
+        found.append(Match(identity, score, json.loads(metadata) if asked.metadata else None, values, document))
     return QueryResult(found, ranked.plan, asked.namespace)

@@ -158,22 +158,22 @@ class View:
 
     # Reading
 
-    def reading(self, namespace: str, filter: filters.Tree | None) -> Reading:  # noqa: A002
+    def reading(self, namespace: str, filter: filters.Parsed | None) -> Reading:  # noqa: A002
         """What a query of a namespace may find."""
         allowed = self.allowed(namespace, filter)
         return Reading(self.dense.snapshot(), allowed, filter is not None)
 
-    def allowed(self, namespace: str, filter: filters.Tree | None) -> BitMap:  # noqa: A002
+    def allowed(self, namespace: str, filter: filters.Parsed | None) -> BitMap:  # noqa: A002
         """The live slots of a namespace that pass the filter."""
         if namespace not in self.spaces:
             return BitMap()
         live = self.live[self.spaces.index(namespace)]
         if filter is None:
             return live
-        key = (namespace, repr(filter))     # not the tree itself: 1, 1.0 and True are equal keys
+        key = (namespace, filter.text)
         found = self._selected.get(key)
         if found is None:
-            found = self._selected[key] = self.columns.select(filter) & live
+            found = self._selected[key] = self.columns.select(filter.tree) & live
             if len(self._selected) > _KEPT:
                 self._selected.popitem(last=False)
         return found
