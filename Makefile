@@ -123,8 +123,8 @@ models: .venv-models/installed $(VENV)/installed  ## rebuild the bundled models 
 	@.venv-models/bin/python scripts/models/check.py
 	@$(BIN)/python scripts/models/reader.py
 
-serve:  ## (not in this release) the HTTP server
-	@echo "The HTTP server is not part of this release; docs/guide/en/limits.md lists what is planned." && exit 1
+serve: $(VENV)/installed  ## set up and serve ./courtyard at http://127.0.0.1:7860
+	@$(BIN)/madang serve
 
 clean:  ## remove environments and build products
 	rm -rf $(VENV) .venv-conformance .venv-backends .venv-bench .venv-bench-store .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis

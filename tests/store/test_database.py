@@ -144,3 +144,18 @@ def test_who_holds_the_lock_is_only_for_information(tmp_path: Path) -> None:
     database.close()
     other.create("docs", 3)
     other.close()
+
+
+def test_attributes_are_kept_with_a_collection(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    collection = database.create("c", 2, attributes={"tags": {"a": "b"}, "protected": True})
+    assert collection.attributes == {"tags": {"a": "b"}, "protected": True}
+    assert collection.set_attributes({"protected": None, "n": 1}) == {"tags": {"a": "b"}, "n": 1}
+    database.close()
+    database = Database(tmp_path)
+    assert database.open("c").attributes == {"tags": {"a": "b"}, "n": 1}
+    for wrong in ({"x": float("nan")}, {"x": object()}, {"x": "y" * 300_000}):
+        with pytest.raises(InvalidInput, match="attributes"):
+            database.open("c").set_attributes(wrong)
+    assert database.open("c").attributes == {"tags": {"a": "b"}, "n": 1}
+    database.close()

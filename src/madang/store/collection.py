@@ -203,6 +203,21 @@ class Collection:
             self._current.spec = before
             raise
 
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What callers keep with the collection, e.g. tags: an object of JSON values."""
+        with self._reporting(), self._connections.reading() as reader:
+            kept: dict[str, Any] = reader.meta("attributes") or {}
+            return kept
+
+    def set_attributes(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some attributes (None removes one), in one transaction; returns all of them."""
+        with self._write():
+            kept = validate.attributes({**(self._meta("attributes") or {}), **changes})
+            kept = {name: value for name, value in kept.items() if value is not None}
+            schema.put_meta(self._db, "attributes", kept)
+        return kept
+
     # Reading
 
     def query(self, vector: Any = None, text: str | None = None, sparse: Any = None, top_k: int = 10,

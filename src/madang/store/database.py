@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,8 @@ class Database:
         self._guard = threading.RLock()
 
     def create(self, name: str, dim: int, metric: str = "cosine", index: Any = None,
-               embedder: str | None = None, keep_queries: bool = True) -> Collection:
+               embedder: str | None = None, keep_queries: bool = True,
+               attributes: Mapping[str, Any] | None = None) -> Collection:
         """Create a collection.
 
         Args:
@@ -46,6 +47,7 @@ class Database:
                 `Flat()`, `HNSW(m=16, ...)` or `NSW(...)`, which takes `dim` and `metric` from the collection.
             embedder: signature of the model whose vectors it holds, if one does.
             keep_queries: keep a bounded sample of query vectors, which `audit` measures with.
+            attributes: what the caller wants to remember with it; see `Collection.attributes`.
 
         Raises:
             Conflict: it exists already. InvalidInput: a bad name, dimension, metric or index.
@@ -56,7 +58,7 @@ class Database:
         if metric not in METRICS:
             raise InvalidInput(f"metric {metric!r} is unknown.", remedy=f"Known: {', '.join(METRICS)}.")
         meta = {"dim": dim, "metric": metric, "index": spec_of(index, dim, metric), "embedder": embedder,
-                "keep_queries": bool(keep_queries), "analyzer": default_analyzer().signature,
+                "keep_queries": bool(keep_queries), "attributes": validate.attributes(attributes), "analyzer": default_analyzer().signature,
                 "sequence": 0, "next_row": 1,
                 "created_at": datetime.now(UTC).isoformat(timespec="seconds")}
         with self._guard:

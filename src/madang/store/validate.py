@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import unicodedata
@@ -17,6 +18,7 @@ from madang.index import _kernel
 
 MAX_ID_CHARS = 512
 MAX_METADATA_BYTES = 40 * 1024
+MAX_ATTRIBUTES_BYTES = 256 * 1024
 MAX_TOP_K = 10_000
 MAX_DIM = 20_000
 _MOST_HALF = 65504.0
@@ -133,6 +135,18 @@ def metadata(value: Any, where: str) -> Metadata:
         raise InvalidInput(f"{where} takes about {size:,} bytes; at most {MAX_METADATA_BYTES:,} are allowed.",
                            remedy="Keep long text in 'document'.")
     return dict(value)
+
+
+def attributes(value: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What is kept with a collection: names and values of JSON."""
+    try:
+        written = json.dumps({} if value is None else dict(value), allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        raise InvalidInput(f"attributes must be an object of JSON values, not {value!r:.80}.") from None
+    if len(written) > MAX_ATTRIBUTES_BYTES:
+        raise InvalidInput(f"attributes take {len(written):,} bytes; at most {MAX_ATTRIBUTES_BYTES:,} are kept.")
+    kept: dict[str, Any] = json.loads(written)
+    return kept
 
 
 def text(value: Any, where: str) -> str | None:
