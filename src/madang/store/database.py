@@ -58,7 +58,8 @@ class Database:
         if metric not in METRICS:
             raise InvalidInput(f"metric {metric!r} is unknown.", remedy=f"Known: {', '.join(METRICS)}.")
         meta = {"dim": dim, "metric": metric, "index": spec_of(index, dim, metric), "embedder": embedder,
-                "keep_queries": bool(keep_queries), "attributes": validate.attributes(attributes), "analyzer": default_analyzer().signature,
+                "keep_queries": bool(keep_queries), "attributes": validate.attributes(attributes),
+                "analyzer": default_analyzer().signature,
                 "sequence": 0, "next_row": 1,
                 "created_at": datetime.now(UTC).isoformat(timespec="seconds")}
         with self._guard:
