@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 from madang.base.records import Match, Plan, QueryResult, SparseVector
@@ -119,7 +119,7 @@ def described(asked: Asked, prepared: Prepared, ranked: Ranked, told: Told) -> Q
     texts = told.of(view.rows.view()[ranked.slots].tolist())
     if texts is None:
         return None
-    return QueryResult([Match(identity, score, json.loads(text)) for identity, score, text in
+    return QueryResult([Match(identity, score, orjson.loads(text)) for identity, score, text in
                         zip(view.names.of(slots), ranked.scores, texts, strict=True)], ranked.plan, asked.namespace)
 
 
@@ -135,5 +135,5 @@ def matches(asked: Asked, prepared: Prepared, ranked: Ranked, reader: Reader, to
     found = []
     for identity, row, score in zip(ids, rows, ranked.scores, strict=True):
         metadata, document, values = read[row]
-        found.append(Match(identity, score, json.loads(metadata) if asked.metadata else None, values, document))
+        found.append(Match(identity, score, orjson.loads(metadata) if asked.metadata else None, values, document))
     return QueryResult(found, ranked.plan, asked.namespace)
