@@ -141,7 +141,7 @@ class Collection:
             return sum(writer.remove_source(uri, namespace) for uri in wanted)
 
     def _check_embedder(self, mine: str | None, theirs: str | None) -> None:
-        if mine is not None and mine != theirs:
+        if mine is not None and theirs not in (None, mine):
             raise Conflict(f"collection {self.name!r} was made with {theirs}, not {mine}.",
                            remedy="It was re-embedded meanwhile: begin again.")
 

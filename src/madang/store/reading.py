@@ -126,6 +126,10 @@ class Reader:
         return [(head[0], head[1], Record(head[2], None, None, json.loads(head[_METADATA]), *head[-2:]))
                 for head in found]
 
+    def without_document(self) -> tuple[int, str | None]:
+        """How many records have no document, and the id of one of them."""
+        return self._db.execute("SELECT COUNT(*), MIN(id) FROM records WHERE document IS NULL").fetchone()  # type: ignore[no-any-return]
+
     def count_without_vector(self) -> int:
         """How many there are of those."""
         (count,) = self._db.execute(f"SELECT COUNT(*) FROM records r {self._joined()[1]}WHERE v.row IS NULL").fetchone()

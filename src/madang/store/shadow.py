@@ -83,11 +83,56 @@ class Beside(Protocol):
     def _answered(self, asked: search.Asked, current: Current) -> QueryResult: ...
 
 
-class Shadow:
-    """Made by `Collection.shadow`; it holds nothing itself."""
+class Live:
+    """The vectors that are searched, asked without a word being kept: `Collection.shadow.live`."""
 
     def __init__(self, collection: Beside) -> None:
         self._of = collection
+
+    def query(self, vector: Any = None, text: str | None = None, sparse: Any = None, top_k: int = 10,
+              namespace: str = "", filter: Filter | None = None, include_metadata: bool = True,  # noqa: A002
+              include_values: bool = False, include_document: bool = False, target_recall: float | None = None,
+              fusion: Fusion | None = None) -> QueryResult:
+        """As `Collection.query`; of a shadow, of the records up to the first that has no vector in it."""
+        current = self._current()
+        with self._of._reporting():
+            asked = search.asked(current, self._of.metric, vector, text, sparse, top_k, namespace, filter,
+                                 include_metadata, include_values, include_document, target_recall, fusion)
+        return self._of._answered(asked, current)
+
+    def audit(self, queries: Any = None, k: int = 10, ef_search: int | None = None,
+              samples: int = 200) -> CollectionAudit:
+        """As `Collection.audit`."""
+        self.wait_until_indexed()
+        with self._of._reporting():
+            return measured(self._current(), self._of._path.parent, queries, None, k, ef_search, samples)
+
+    def wait_until_indexed(self, timeout_s: float | None = None) -> bool:
+        """As `Collection.wait_until_indexed`."""
+        current = self._current()
+        with self._of._reporting():
+            with current.view():
+                pass
+            current.indexer.wake()
+            return current.indexer.wait(timeout_s)
+
+    def size_bytes(self) -> int:
+        """What its vectors and its index take on disk."""
+        with self._of._reporting(), self._of._connections.reading() as reader:
+            found, records = embeddings.live(reader.meta), sum(reader.namespaces().values())
+        return 4 * found.dim * records + derived.size_bytes(self._of._path.parent, found.table)
+
+    def _current(self) -> Current:
+        return self._of._current
+
+
+class Shadow(Live):
+    """Made by `Collection.shadow`; it holds nothing itself."""
+
+    @property
+    def live(self) -> Live:
+        """What is searched, to be compared with the shadow."""
+        return Live(self._of)
 
     # Building
 
@@ -172,32 +217,14 @@ class Shadow:
         return ShadowStats(found.embedder, found.dim, str(found.spec["kind"]), records - missing, missing,
                            found.previous, size)
 
-    def query(self, vector: Any = None, text: str | None = None, sparse: Any = None, top_k: int = 10,
-              namespace: str = "", filter: Filter | None = None, include_metadata: bool = True,  # noqa: A002
-              include_values: bool = False, include_document: bool = False, target_recall: float | None = None,
-              fusion: Fusion | None = None) -> QueryResult:
-        """As `Collection.query`, of the records up to the first that has no vector in the shadow."""
-        current = self._current()
-        with self._of._reporting():
-            asked = search.asked(current, self._of.metric, vector, text, sparse, top_k, namespace, filter,
-                                 include_metadata, include_values, include_document, target_recall, fusion)
-        return self._of._answered(asked, current)
+    def size_bytes(self) -> int:
+        found = self.stats()
+        return 0 if found is None else found.size_bytes
 
-    def audit(self, queries: Any = None, k: int = 10, ef_search: int | None = None,
-              samples: int = 200) -> CollectionAudit:
-        """As `Collection.audit`."""
-        self.wait_until_indexed()
-        with self._of._reporting():
-            return measured(self._current(), self._of._path.parent, queries, None, k, ef_search, samples)
-
-    def wait_until_indexed(self, timeout_s: float | None = None) -> bool:
-        """As `Collection.wait_until_indexed`."""
-        current = self._current()
-        with self._of._reporting():
-            with current.view():
-                pass
-            current.indexer.wake()
-            return current.indexer.wait(timeout_s)
+    def without_document(self) -> tuple[int, str | None]:
+        """How many records have no text to embed, and the id of one of them."""
+        with self._of._reporting(), self._of._connections.reading() as reader:
+            return reader.without_document()
 
     # Over and back
 
