@@ -6,16 +6,14 @@ relevant document the ideal is 1, so nDCG@k = 1 / log2(rank + 1) within the firs
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+
+from madang.workspace import ranking as rankings
 
 
 def ndcg(ranking: Sequence[str], relevant: str, k: int = 10) -> float:
     """nDCG@k of one query."""
-    for rank, item in enumerate(ranking[:k], start=1):
-        if item == relevant:
-            return 1.0 / math.log2(rank + 1)
-    return 0.0
+    return rankings.ndcg(ranking, {relevant}, k)
 
 
 def hit(ranking: Sequence[str], relevant: str, k: int = 10) -> float:

@@ -117,8 +117,8 @@ def test_a_graph_that_cannot_be_used_is_built_anew(tmp_path: Path, harm: str) ->
         target.write_bytes(bytes(content))
     second = Database(tmp_path)
     collection = second.open("c")
-    tokens = collection._meta(TOKENS)
-    assert (load(directory, collection._current.spec, DIM, "cosine", tokens) is None) == (harm != "stale")
+    tokens = collection._meta(TOKENS[0])
+    assert (load(directory, collection._current.embedding, "cosine", tokens) is None) == (harm != "stale")
     found = ids(second.open("c").query(vector=VECTORS[3]))
     assert found[:len(expected) - 1] == expected[:len(expected) - 1]
     second.close()
@@ -159,7 +159,7 @@ def test_queries_are_kept_once_each_and_can_be_forgotten(tmp_path: Path) -> None
     collection.forget_queries()
     assert collection.audit().asked == 0
     assert not list(tmp_path.rglob("queries.bin"))
-    sample = QuerySample(tmp_path, 1)
+    sample = QuerySample(tmp_path)
     for i in range(5000):
         sample.offer(np.array([i], dtype=np.float32))
     kept = sample.vectors()[:, 0]

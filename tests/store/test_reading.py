@@ -227,7 +227,7 @@ def test_vectors_fill_their_pages(tmp_path: Path, dim: int) -> None:
     connection, _ = schema.open_existing(path)
     with closing(connection):
         connection.execute("BEGIN")
-        connection.executemany("INSERT INTO vectors VALUES(?, ?)", ((n, bytes(4 * dim)) for n in range(count)))
+        connection.executemany("INSERT INTO vectors(row, data) VALUES(?, ?)", ((n, bytes(4 * dim)) for n in range(count)))
         connection.execute("COMMIT")
         (pages,) = connection.execute("PRAGMA page_count").fetchone()
         (page,) = connection.execute("PRAGMA page_size").fetchone()
@@ -241,7 +241,7 @@ def test_a_bulk_load_leaves_no_large_log(tmp_path: Path) -> None:
     log = path.with_name(f"{schema.FILE_NAME}-wal")
     connection, _ = schema.open_existing(path)
     connection.execute("BEGIN")
-    connection.executemany("INSERT INTO vectors VALUES(?, ?)", ((n, bytes(100_000)) for n in range(600)))
+    connection.executemany("INSERT INTO vectors(row, data) VALUES(?, ?)", ((n, bytes(100_000)) for n in range(600)))
     connection.execute("COMMIT")
     connection.execute("DELETE FROM vectors WHERE row = 0")
     assert log.stat().st_size < 24 << 20

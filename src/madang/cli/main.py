@@ -10,7 +10,7 @@ import click
 
 from madang import __version__
 from madang.base.errors import InvalidInput, MadangError
-from madang.cli import care, versions
+from madang.cli import care, reembed, versions
 from madang.cli.ask import ask, search
 from madang.cli.collections import collection
 from madang.cli.index import index
@@ -37,7 +37,7 @@ def cli() -> None:
 
 for command in (ingest, ask, search, serve, collection, index):
     cli.add_command(command)
-for command in (*care.COMMANDS, *versions.COMMANDS):
+for command in (*care.COMMANDS, *versions.COMMANDS, *reembed.COMMANDS):
     collection.add_command(command)
 
 

@@ -24,6 +24,7 @@ from madang.rag.chunk import Chunk, chunk, embedding_text
 from madang.rag.discover import discover, is_gone
 from madang.rag.load import Document, load
 from madang.store.protocol import CollectionProtocol
+from madang.store.writing import indexed_text
 
 # Raise when loading or chunking changes what it makes of the same bytes: every file is then redone once.
 RECIPE = 1
@@ -69,7 +70,7 @@ def ingest(paths: Sequence[str | Path], collection: CollectionProtocol, embedder
 
     Raises:
         NotFound, InvalidInput: a path does not exist, or there is nothing to read; before anything is changed.
-        Locked: another process is writing.
+        Locked: another process is writing. Conflict: the collection was re-embedded meanwhile.
     """
     with trace.span("ingest", collection=collection.name):
         found = discover(paths, exclude)
@@ -137,7 +138,7 @@ class _Run:
         for record, vector in zip((r for item in window for r in item.records), vectors, strict=True):
             record.values = vector
         batch = [(item.source, item.records) for item in window if item.source is not None]
-        self.report.chunks += self._collection.replace_sources(batch, self._namespace)
+        self.report.chunks += self._collection.replace_sources(batch, self._namespace, self._embedder.signature)
         for item in window:
             if item.uri in self._known:
                 self.report.updated += 1
@@ -235,10 +236,9 @@ def _cut(document: Document, source: Source, chunk_chars: int) -> _Prepared:
     prefix = hashlib.blake2b(source.uri.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
     for number, piece in enumerate(chunk(document, max_chars=chunk_chars)):
         text = document.text[piece.start:piece.end]
-        whole = embedding_text(piece, document)
-        prepared.texts.append(whole)
-        prepared.records.append(Record(f"{prefix}:{number:05d}", None, None, _metadata(piece, source), text,
-                                       whole.removesuffix(text).strip() or None))
+        context = embedding_text(piece, document).removesuffix(text).strip() or None
+        prepared.texts.append(indexed_text(text, context))      # what a record tells later, too, to another embedder
+        prepared.records.append(Record(f"{prefix}:{number:05d}", None, None, _metadata(piece, source), text, context))
     return prepared
 
 

@@ -11,7 +11,7 @@ from madang.base.messages import Location, Passage
 from madang.base.records import Filter, Match, Plan
 from madang.models.protocol import Embedder
 from madang.store.fusion import Fusion
-from madang.store.protocol import CollectionProtocol
+from madang.store.protocol import Queryable
 from madang.text import languages
 
 Mode = Literal["hybrid", "dense", "bm25"]
@@ -31,7 +31,7 @@ class Retrieved:
     notes: list[str]
 
 
-def retrieve(question: str, collection: CollectionProtocol, embedder: Embedder | None, *, top_k: int = 8,
+def retrieve(question: str, collection: Queryable, embedder: Embedder | None, *, top_k: int = 8,
              fusion: Fusion | None = None, mode: Mode = "hybrid", filter: Filter | None = None,  # noqa: A002
              namespace: str = "") -> Retrieved:
     """The `top_k` passages for a question. Mode "bm25" needs no embedder.

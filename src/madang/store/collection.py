@@ -6,39 +6,37 @@ import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from madang.base.errors import Corrupt, InvalidInput, NotFound
+from madang.base.errors import Conflict, Corrupt, InvalidInput, NotFound
 from madang.base.records import Filter, QueryResult, Record, Source, SourceInfo
-from madang.index.distance import as_vectors
-from madang.index.graph import SmallWorld
-from madang.index.specs import Spec, spec_of
-from madang.store import backup, derived, filters, schema, search, snapshots, validate
-from madang.store.audit import CollectionAudit, Repaired
+from madang.index.specs import spec_of
+from madang.store import backup, derived, embeddings, filters, schema, search, snapshots, validate
+from madang.store.audit import CollectionAudit, Repaired, measured, repaired
 from madang.store.backup import BackupInfo
 from madang.store.connections import Connections
 from madang.store.copies import Progress
 from madang.store.current import Current
+from madang.store.embeddings import Embedding
 from madang.store.fusion import Fusion
 from madang.store.lock import WriterLock
 from madang.store.protocol import CollectionStats, IdPage
 from madang.store.pulse import Pulse
 from madang.store.reading import Reader
 from madang.store.sample import QuerySample
+from madang.store.shadow import Shadow
 from madang.store.snapshots import SnapshotInfo
 from madang.store.told import Told
 from madang.store.view import View
 from madang.store.writing import Writer, indexed_text
 from madang.text.analyzer import Analyzer, analyzer_for, default_analyzer
 
-_FUSION = Fusion()
 _REMEMBERED = 10_000           # deletions that readers left behind may still learn of; with more they begin anew
-_ENOUGH = 30                   # kept queries, for an audit to measure with them
 
 
 class Collection:
@@ -55,25 +53,17 @@ class Collection:
         self._file = _identity(self._path)
         self._writing = threading.RLock()      # around the connection that writes
         self._db, meta = schema.open_existing(self._path)
-        try:
-            self.name: str = name or directory.name
-            self.dim: int = meta["dim"]
-            self.metric = meta["metric"]
-            stored = meta["index"]
-            spec: Spec = {"kind": stored} if isinstance(stored, str) else stored
-            self.embedder: str | None = meta["embedder"]
-        except KeyError as error:
-            self._db.close()
-            raise Corrupt(f"{self._path} lacks {error} in its metadata.", remedy="Restore it from a backup.") from None
+        self.name, self.metric = name or directory.name, meta["metric"]
         self._connections = Connections(self._path, self._check_there)
         self._pulse = Pulse(directory) if lock is not None else None
-        self._current = Current(self._path, spec, self.dim, self.metric, self._pulse, check_there=self._check_there,
-                                may_save=self._may_save, mark=self._mark)
         self._told = Told()
+        self._current = self._current_of(embeddings.live(meta.get))
+        self._beside: Current | None = None                      # of the shadow, once it was asked for
+        self._beside_guard, self._reembedding = threading.RLock(), threading.RLock()
         self._analyzer: tuple[int, Analyzer] | None = None       # with the generation that it belongs to
         self._writer: Writer | None = None
         keep = meta.get("keep_queries", True) and lock is not None
-        self._sample = QuerySample(directory, self.dim) if keep else None
+        self._sample = QuerySample(directory) if keep else None
 
     # Writing
 
@@ -106,10 +96,12 @@ class Collection:
                 raise NotFound(f"collection {self.name!r} has no record {id!r} in namespace {namespace!r}.",
                                remedy="Use upsert to create it.")
             record, source = found
+            same = embeddings.carried(self._db, self._path, id, namespace) if values is None else nullcontext()
             merged = {**record.metadata, **validate.metadata(set_metadata, f"record {id!r:.60}: set_metadata")}
             changed = Record(id, record.values if values is None else values, record.sparse, merged, record.document,
                              record.context)
-            writer.insert(self._searchable(validate.records([changed], self.dim)), namespace, source)
+            with same:
+                writer.insert(self._searchable(validate.records([changed], self._meta("dim"))), namespace, source)
 
     def delete(self, ids: Sequence[str] | None = None, filter: Filter | None = None,  # noqa: A002
                delete_all: bool = False, namespace: str = "") -> int:
@@ -128,14 +120,18 @@ class Collection:
                 self._db.execute("DELETE FROM sources WHERE namespace = ?", (namespace,))
             return writer.delete_rows(rows, by_hand=True)
 
-    def replace_sources(self, batch: Sequence[tuple[Source, Sequence[Record]]], namespace: str = "") -> int:
+    def replace_sources(self, batch: Sequence[tuple[Source, Sequence[Record]]], namespace: str = "",
+                        embedder: str | None = None) -> int:
         """Store documents with the records cut from them, each in place of its earlier version; one transaction.
 
-        Returns how many records were written.
+        Returns how many records were written. Raises `Conflict` where the vectors are from `embedder`, and the
+        collection has another one by now.
         """
         validate.namespace_name(namespace)
+        self._check_embedder(embedder, self.embedder)
         checked = [(source, validate.records(records, self.dim)) for source, records in batch]
         with self._write() as writer:
+            self._check_embedder(embedder, self._meta("embedder"))
             for source, records in checked:
                 writer.replace_source(source, self._searchable(records), namespace)
         return sum(len(records) for _, records in checked)
@@ -148,13 +144,21 @@ class Collection:
         with self._write() as writer:
             return sum(writer.remove_source(uri, namespace) for uri in wanted)
 
+    def _check_embedder(self, mine: str | None, theirs: str | None) -> None:
+        if mine is not None and theirs not in (None, mine):
+            raise Conflict(f"collection {self.name!r} was made with {theirs}, not {mine}.",
+                           remedy="It was re-embedded meanwhile: begin again.")
+
     def _searchable(self, records: list[Record]) -> list[Record]:
         """The same, or InvalidInput where the index could not take one: what is acknowledged must be searchable. Inside
-        the write, since `set_index` changes what an index takes."""
+        the write, since `set_index` and a cut-over change what an index takes."""
+        if records:
+            first = records[0]
+            validate.vector(first.values, self._meta("dim"), f"record {first.id!r:.60}: values")
         if records and self.metric != "cosine":
             vectors = np.stack([np.asarray(record.values) for record in records])
             validate.lengths([record.id for record in records], vectors, self.metric,
-                             self._current.spec.get("precision"))
+                             embeddings.live(self._meta).spec.get("precision"))
         return records
 
     def _matching(self, tree: filters.Tree | None, namespace: str) -> list[int]:
@@ -237,22 +241,18 @@ class Collection:
         Scores are higher for better matches: the metric's for a vector, BM25's for words, the inner product for a
         sparse vector, the fused one for several.
         """
-        if vector is None and text is None and sparse is None:
-            raise InvalidInput("query needs a vector, a text, a sparse vector, or several of them.")
-        if target_recall is not None and not 0 < target_recall <= 1:
-            raise InvalidInput(f"target_recall must be above 0 and at most 1, not {target_recall!r}.")
-        wanted = validate.top_k(top_k)
-        validate.namespace_name(namespace)
-        parsed = None if filter is None else filters.parsed(filter)
-        asked = search.Asked(None if vector is None else validate.vector(vector, self.dim, "vector"),
-                             validate.text(text, "text"), validate.sparse(sparse, "sparse"), self.metric, wanted,
-                             namespace, parsed, fusion or _FUSION, target_recall, include_metadata, include_values,
-                             include_document)
-        if asked.vector is not None and self._sample is not None:
-            self._sample.offer(asked.vector)
+        current = self._current
+        with self._reporting():
+            asked = search.asked(current, self.metric, vector, text, sparse, top_k, namespace, filter, include_metadata,
+                                 include_values, include_document, target_recall, fusion)
+        if self._sample is not None:
+            self._sample.offer(asked.vector, asked.words, current.embedding.made)
+        return self._answered(asked, current)
+
+    def _answered(self, asked: search.Asked, current: Current) -> QueryResult:
         with self._reporting():
             for _ in range(3):
-                with self._current.view() as view:
+                with current.view() as view:
                     prepared = self._prepared(asked, view)
                 if prepared is None:
                     continue
@@ -261,11 +261,11 @@ class Collection:
                     return search.scored(asked, prepared, ranked)
                 answer = search.described(asked, prepared, ranked, self._told)
                 if answer is None:
-                    with self._connections.reading() as reader:
+                    with self._connections.reading(current.embedding.table) as reader:
                         answer = search.matches(asked, prepared, ranked, reader, self._told)
                 if answer is not None:      # else somebody deleted one of them between the two
                     return answer
-            with self._current.transaction() as (view, reader):     # slower: nobody can come between
+            with current.transaction() as (view, reader):     # slower: nobody can come between
                 prepared = search.prepare(asked, view, reader, self.analyzer if asked.words is not None else None)
                 last = search.matches(asked, prepared, search.rank(asked, prepared), reader, self._told)
         if last is None:
@@ -274,6 +274,8 @@ class Collection:
 
     def _prepared(self, asked: search.Asked, view: View) -> search.Prepared | None:
         """None where somebody re-analyzed since the view was brought up to date: its terms have other numbers."""
+        if asked.vector is not None and len(asked.vector) != view.dim:      # re-embedded since it was checked
+            validate.vector(asked.vector, view.dim, "vector")
         if asked.words is None:
             return search.prepare(asked, view, None, None)
         with self._connections.reading() as reader:
@@ -302,11 +304,11 @@ class Collection:
     def stats(self) -> CollectionStats:
         """Counts and settings."""
         with self._reporting(), self._connections.reading() as reader:
-            namespaces = reader.namespaces()
+            namespaces, embedding = reader.namespaces(), embeddings.live(reader.meta)
             sources, sequence, analyzer = reader.source_count(), reader.meta("sequence"), reader.meta("analyzer")
         size = sum(path.stat().st_size for path in self._path.parent.iterdir() if path.is_file())
-        return CollectionStats(self.name, sum(namespaces.values()), namespaces, sources, self.dim, self.metric,
-                               self.index, self.embedder, analyzer, size, sequence)
+        return CollectionStats(self.name, sum(namespaces.values()), namespaces, sources, embedding.dim,
+                               self.metric, str(embedding.spec["kind"]), embedding.embedder, analyzer, size, sequence)
 
     def sources(self, namespace: str = "") -> dict[str, SourceInfo]:
         """The documents records were cut from, by uri."""
@@ -334,39 +336,25 @@ class Collection:
         `queries` (q, dim): else the sample of those that were asked if there are 30, else made-up ones.
         """
         self.wait_until_indexed()
-        given = None if queries is None else as_vectors(np.asarray(queries, dtype=np.float32), self.dim, "queries")
-        asked = np.empty((0, self.dim), dtype=np.float32)
-        if given is None and self._sample is not None:
-            kept = self._sample.vectors()
-            asked = kept if len(kept) >= _ENOUGH else asked
-        with self._reporting(), self._current.view() as view:
-            live, index = view.all_live(), view.dense.index
-            waiting, missing = view.dense.coverage(live)
-        measured = None
-        if isinstance(index, SmallWorld) and len(index):
-            measured = index.audit(given if given is not None else asked if len(asked) else None, k,
-                                   ef_search=ef_search, samples=samples)
-        return CollectionAudit(len(live), measured, waiting, missing, len(asked), derived.damaged(self._path.parent))
+        current = self._current
+        kept = None if self._sample is None else self._sample.vectors(current.embedding.made)
+        with self._reporting():
+            return measured(current, self._path.parent, queries, kept, k, ef_search, samples)
 
     def repair(self) -> Repaired:
         """Link what no link leads to, build the index again where it lacks records, write damaged files again."""
         with self._write():
             pass            # only the process that writes repairs what is on disk
         self.wait_until_indexed()
-        damaged = derived.damaged(self._path.parent)
-        with self._reporting(), self._current.view() as view:
-            index = view.dense.index
-            _, missing = view.dense.coverage(view.all_live())
-        if missing:
-            self._current.forget()
-            self.wait_until_indexed()
-        unreachable = index.repair() if isinstance(index, SmallWorld) and not missing else 0
-        if damaged or missing or unreachable:
-            self._current.save()
-        return Repaired(unreachable, missing, len(damaged))
+        with self._reporting():
+            return repaired(self._current, self._path.parent, self.wait_until_indexed)
+
+    def questions(self) -> list[str]:
+        """Texts of queries that were asked: a sample of at most 512, none where `keep_queries` is off."""
+        return [] if self._sample is None else self._sample.texts()
 
     def forget_queries(self) -> None:
-        """Remove the sample of queries that audits measure with."""
+        """Remove the sample of queries, vectors and texts, that audits and comparisons measure with."""
         if self._sample is not None:
             self._sample.forget()
 
@@ -407,6 +395,29 @@ class Collection:
     # Plumbing
 
     @property
+    def shadow(self) -> Shadow:
+        """Vectors of another model beside the ones that are searched, if there are any: to build, compare, cut over."""
+        return Shadow(self)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector; another one after a cut-over to another model, by whichever process."""
+        return self._embedding().dim
+
+    @property
+    def embedder(self) -> str | None:
+        """Signature of the model whose vectors are searched, None where they are the caller's own."""
+        return self._embedding().embedder
+
+    def _embedding(self) -> Embedding:
+        with self._reporting(), self._connections.reading() as reader:
+            return embeddings.live(reader.meta)
+
+    def _current_of(self, embedding: Embedding, follows: bool = True) -> Current:
+        return Current(self._path, embedding, self.metric, self._pulse, follows=follows, check_there=self._check_there,
+                       may_save=self._may_save, mark=self._mark)
+
+    @property
     def index(self) -> str:
         """The kind of vector index."""
         return str(self._current.spec["kind"])
@@ -437,6 +448,7 @@ class Collection:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._check_there()
+                schema.upgrade(self._db, self._path)
                 yield self._writer
                 schema.put_meta(self._db, "sequence", self._meta("sequence") + 1)
                 self._db.execute("COMMIT")
@@ -450,13 +462,13 @@ class Collection:
     def _meta(self, key: str) -> Any:
         return schema.get_meta(self._db, self._path, key)
 
-    def _mark(self, tokens: list[str], last_tombstone: int) -> None:
+    def _mark(self, table: int, tokens: list[str], last_tombstone: int) -> None:
         """Before the index is saved: which of its files belong to these records, and what nobody needs to know any more
         of what was deleted. Raises sqlite3.Error."""
         with self._writing:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                schema.put_meta(self._db, derived.TOKENS, tokens)
+                schema.put_meta(self._db, derived.TOKENS[table], tokens)
                 schema.forget_tombstones(self._db, last_tombstone - _REMEMBERED)
                 self._db.execute("COMMIT")
             except BaseException:
@@ -488,7 +500,9 @@ class Collection:
     def close(self, keep: bool = True) -> None:
         """Close the file; a closed collection raises on use. `keep`: write the index beside it, if that is worth it."""
         try:
-            self._current.close(keep)
+            for current in (self._beside, self._current):
+                if current is not None:
+                    current.close(keep)
             if keep and self._sample is not None and self._may_save():
                 with suppress(OSError):      # a sample is not worth an error
                     self._sample.save()

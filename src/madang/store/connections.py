@@ -24,15 +24,15 @@ class Connections:
         self._closed = False
 
     @contextmanager
-    def reading(self) -> Iterator[Reader]:
-        """A reader in a read transaction: one snapshot for all that is read."""
+    def reading(self, table: int | None = None) -> Iterator[Reader]:
+        """A reader in a read transaction: one snapshot for all that is read; of a table of vectors as for `Reader`."""
         connection = self._take()
         try:
             connection.execute("BEGIN")
             try:
                 connection.execute("SELECT 1 FROM meta LIMIT 1").fetchone()     # only now the transaction has begun
                 self._check()
-                yield Reader(connection, self._path)
+                yield Reader(connection, self._path, table)
             finally:
                 connection.execute("COMMIT")
         finally:

@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
-from madang.base.errors import InvalidInput, MadangError
+from madang.base.errors import InvalidInput, MadangError, NotFound
 from madang.index import Metric
-from madang.index.specs import Spec
-from madang.store import derived, schema
+from madang.store import derived, embeddings, schema
+from madang.store.embeddings import Embedding
 from madang.store.indexer import Indexer
 from madang.store.pulse import Pulse
 from madang.store.reading import Reader
@@ -27,20 +28,21 @@ _TRUST_S = 0.1             # for so long, a number that has not changed is belie
 class Current:
     """Owns a connection of its own, the view that has caught up with it, and the thread that indexes.
 
+    `follows`: it is of the vectors that the collection is searched with, whichever these are; else only of those given.
     `check_there` raises where the file at `path` is another one by now; `may_save` tells whether this process keeps the
     files; `mark` writes to `records.db` that new ones belong to it.
     """
 
-    def __init__(self, path: Path, spec: Spec, dim: int, metric: Metric, pulse: Pulse | None, *,
+    def __init__(self, path: Path, embedding: Embedding, metric: Metric, pulse: Pulse | None, *, follows: bool = True,
                  check_there: Callable[[], None], may_save: Callable[[], bool],
-                 mark: Callable[[list[str], int], None]) -> None:
-        self._path, self._dim, self._metric = path, dim, metric
-        self.spec = spec
+                 mark: Callable[[int, list[str], int], None]) -> None:
+        self._path, self._metric, self.follows = path, metric, follows
+        self.embedding, self.spec = embedding, embedding.spec
         self._check_there, self._may_save, self._mark = check_there, may_save, mark
         self._guard = threading.RLock()    # around the view and the connection; never held long
         self._saving = threading.Lock()
         self._connection = schema.connect(path)
-        self._reader = Reader(self._connection, path)
+        self._reader = Reader(self._connection, path, embedding.table)
         self._view: View | None = None
         self._kept: list[str] = []         # the token of the files on disk, if there are any
         self._version = -1                 # SQLite's number for the state that the view has seen
@@ -70,6 +72,16 @@ class Current:
             finally:
                 self._connection.execute("COMMIT")
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody gets at the view meanwhile."""
+        with self._guard:
+            yield
+
+    @property
+    def dim(self) -> int:
+        return self.embedding.dim
+
     def _refreshed(self) -> View:
         if self._closed:
             raise InvalidInput(f"collection {self._path.parent.name!r} is closed.", remedy="Open the workspace again.")
@@ -97,6 +109,7 @@ class Current:
 
     def _caught_up(self) -> View:
         """Inside a read transaction."""
+        self._follow()
         generation = self._reader.meta("generation") or 0
         try:
             view = self._view
@@ -113,10 +126,24 @@ class Current:
             self.indexer.wake()
         return view
 
+    def _follow(self) -> None:
+        """Take the vectors that are searched now, where another process has made them others."""
+        made = self._reader.meta("made") or ""
+        if made == self.embedding.made:
+            return
+        if self.follows:
+            self.embedding = embeddings.live(self._reader.meta)
+            self.spec = self.embedding.spec
+            self._reader = Reader(self._connection, self._path, self.embedding.table)
+            self._view, self._kept = None, []
+        elif (shadow := embeddings.shadow(self._reader.meta)) is None or shadow.made != self.embedding.made:
+            raise NotFound(f"the shadow of collection {self._path.parent.name!r} was dropped, or begun anew.",
+                           remedy="Ask for it again.")
+
     def _opened(self, generation: int) -> View:
         """From the files where they can be used, else from the records alone."""
-        tokens = self._reader.meta(derived.TOKENS) or []
-        view = derived.load(self._path.parent, self.spec, self._dim, self._metric, tokens)
+        tokens = self._reader.meta(derived.TOKENS[self.embedding.table]) or []
+        view = derived.load(self._path.parent, replace(self.embedding, spec=self.spec), self._metric, tokens)
         if view is not None and self._within(view):
             self._kept = [view.token]
             view.after_loading(self._reader)
@@ -125,7 +152,7 @@ class Current:
                 view.generation = generation
             if view.catch_up(self._reader):
                 return view
-        view = View(self._dim, self._metric, self.spec)
+        view = View(self.dim, self._metric, self.spec)
         self._reader.check()     # no checksum of a record tells that one is lost
         view.generation = generation
         view.last_tombstone = self._reader.last_tombstone()
@@ -186,10 +213,10 @@ class Current:
 
     def _change_index(self) -> None:
         """Build a view with the index that is wanted now beside the old one, which answers meanwhile, and swap."""
-        made = View(self._dim, self._metric, self.spec)
+        embedding, made = self.embedding, View(self.dim, self._metric, self.spec)
         connection = schema.connect(self._path)
         try:
-            reader = Reader(connection, self._path)
+            reader = Reader(connection, self._path, embedding.table)
             connection.execute("BEGIN")
             made.generation = reader.meta("generation") or 0
             made.last_tombstone = reader.last_tombstone()
@@ -202,7 +229,7 @@ class Current:
             made.absorb(slots, vectors, threads=0)
             made.absorbed(cut, slots)
         with self._guard:
-            if not self.indexer.stopping and made.spec == self.spec:
+            if not self.indexer.stopping and made.spec == self.spec and embedding == self.embedding:
                 self._view, self._version, self._seen = made, -1, None
 
     def _save(self, view: View) -> None:
@@ -215,11 +242,11 @@ class Current:
                 with self._guard:
                     gone = view.dense.take_gone()
                 view.dense.cut_out(gone)
-                token = derived.token()
-                self._mark([token, *self._kept], view.last_tombstone)
+                token, embedding = derived.token(), replace(self.embedding, spec=view.spec)
+                self._mark(embedding.table, [token, *self._kept], view.last_tombstone)
                 with self._guard:
                     captured, view.changed = derived.capture(view), 0
-                derived.save(self._path.parent, view.spec, view.dense.index, captured, token)
+                derived.save(self._path.parent, embedding, view.dense.index, captured, token)
                 self._kept = [token]
             except (OSError, sqlite3.Error, MadangError):
                 view.changed = max(view.changed, 1)
@@ -234,7 +261,7 @@ class Current:
         """Begin anew, from the records alone."""
         with self._guard:
             self._view = None
-            derived.remove(self._path.parent)
+            derived.remove(self._path.parent, self.embedding.table)
 
     def close(self, keep: bool = True) -> None:
         """End the thread, save where that is worth it, close the connection."""

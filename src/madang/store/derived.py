@@ -20,15 +20,28 @@ from pyroaring import BitMap
 from madang.base.errors import MadangError
 from madang.index import Lexical, Metric, Sparse, container
 from madang.index.graph import SmallWorld
-from madang.index.specs import AnyIndex, Spec, class_of
+from madang.index.specs import AnyIndex, class_of
 from madang.store import bitmaps
 from madang.store.columns import Columns
+from madang.store.embeddings import Embedding
 from madang.store.names import Growing, Names
 from madang.store.view import View
 
-_NAME = "index.view"
+_PREFIXES = ("index", "index2")     # by the table of the vectors
 _KIND, _VERSION = "view", 1
-TOKENS = "derived"       # the key of the tokens in `records.db`: the newest, and the one before
+TOKENS = ("derived", "derived2")    # keys of the tokens in `records.db`, by table: the newest, and the one before
+
+
+def _view_of(directory: Path, table: int) -> Path:
+    return directory / f"{_PREFIXES[table]}.view"
+
+
+def _indexes(directory: Path, table: int) -> list[Path]:
+    return list(directory.glob(f"{_PREFIXES[table]}-*.bin"))
+
+
+def _files(directory: Path, table: int) -> list[Path]:
+    return [path for path in (_view_of(directory, table), *_indexes(directory, table)) if path.exists()]
 
 
 def token() -> str:
@@ -61,31 +74,37 @@ def capture(view: View) -> Captured:
          **{f"sparse.{key}": value for key, value in sparsely.items()}})
 
 
-def save(directory: Path, spec: Spec, index: AnyIndex, captured: Captured, mark: str) -> None:
+def save(directory: Path, embedding: Embedding, index: AnyIndex, captured: Captured, mark: str) -> None:
     """Write the pair of files into a collection's directory and remove the pair before. Raises OSError."""
-    name = f"index-{secrets.token_hex(8)}.bin"
+    name = f"{_PREFIXES[embedding.table]}-{secrets.token_hex(8)}.bin"
     try:
         index.save(directory / name)
-        container.write(directory / _NAME, _KIND, _VERSION,
-                        {"index": name, "spec": spec, "token": mark, **captured.settings}, captured.arrays)
+        container.write(_view_of(directory, embedding.table), _KIND, _VERSION,
+                        {"index": name, "spec": embedding.spec, "made": embedding.made, "token": mark,
+                         **captured.settings}, captured.arrays)
     except BaseException:
         (directory / name).unlink(missing_ok=True)
         raise
-    for old in directory.glob("index-*.bin"):
+    for old in _indexes(directory, embedding.table):
         if old.name != name:
             old.unlink(missing_ok=True)
 
 
-def remove(directory: Path) -> None:
+def remove(directory: Path, table: int) -> None:
     """Remove the files, if there are any. Raises OSError."""
-    for path in (directory / _NAME, *directory.glob("index-*.bin")):
+    for path in _files(directory, table):
         path.unlink(missing_ok=True)
+
+
+def size_bytes(directory: Path, table: int) -> int:
+    """What they take."""
+    return sum(path.stat().st_size for path in _files(directory, table))
 
 
 def damaged(directory: Path) -> tuple[str, ...]:
     """The names of files that are not what was written, by their checksums."""
     found = []
-    for path in sorted(path for path in (directory / _NAME, *directory.glob("index-*.bin")) if path.exists()):
+    for path in sorted(path for table in range(len(_PREFIXES)) for path in _files(directory, table)):
         try:
             container.check(path)
         except MadangError:
@@ -93,15 +112,16 @@ def damaged(directory: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def load(directory: Path, spec: Spec, dim: int, metric: Metric, tokens: list[str]) -> View | None:
+def load(directory: Path, embedding: Embedding, metric: Metric, tokens: list[str]) -> View | None:
     """The view with its index, but for the vectors that it had not absorbed and the postings; None where there is
     nothing that can be used."""
     try:
-        settings, arrays = container.read(directory / _NAME, _KIND, _VERSION)
-        if settings["spec"] != spec or settings["token"] not in tokens:
+        settings, arrays = container.read(_view_of(directory, embedding.table), _KIND, _VERSION)
+        if settings["spec"] != embedding.spec or settings["token"] not in tokens or (
+                settings.get("made", "") != embedding.made):
             return None
-        view = View(dim, metric, spec)
-        index = class_of(spec).load(directory / settings["index"])
+        view = View(embedding.dim, metric, embedding.spec)
+        index = class_of(embedding.spec).load(directory / settings["index"])
         absorbed, n = int(settings["absorbed"]), len(arrays["rows"])
         ever = int(index.stats()["rows_ever"])
         if not (isinstance(index, SmallWorld) and ever <= absorbed <= n):

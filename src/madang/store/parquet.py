@@ -32,7 +32,7 @@ _FORMAT = 1
 _GROUP_BYTES = 32 << 20                 # of vectors in a row group
 _GROUP_ROWS = 8192
 _SELECT = ("SELECT r.namespace, r.id, r.metadata, r.document, r.context, s.uri, v.data, sp.indices, sp.data "
-           "FROM records r JOIN vectors v USING (row) LEFT JOIN sparse sp USING (row) "
+           "FROM records r JOIN {vectors} v USING (row) LEFT JOIN sparse sp USING (row) "
            "LEFT JOIN sources s ON s.source = r.source ")
 # Two walks along an index instead of one sort of everything; the second in the order of the sources' file.
 _ORDERS = ("WHERE r.source IS NULL ORDER BY r.row", "WHERE r.source IS NOT NULL ORDER BY r.source, r.row")
@@ -81,13 +81,14 @@ def export(directory: Path, path: Path, overwrite: bool = False, progress: Progr
     with copies.writing(path), _as_ours(directory), closing(copies.connect(directory)) as connection:
         connection.execute("BEGIN")
         settings = _settings(connection, directory.name)
+        vectors = schema.VECTORS[schema.get_meta(connection, directory / schema.FILE_NAME, "table") or 0]
         if settings.sources:
             with container.replacing(sources_path(path)) as file:
                 _write_sources(pa, file, connection, settings)
         else:
             sources_path(path).unlink(missing_ok=True)
         with container.replacing(path) as file:
-            _write_records(pa, file, connection, settings, progress)
+            _write_records(pa, file, connection, settings, vectors, progress)
         connection.execute("COMMIT")
     return settings
 
@@ -101,7 +102,7 @@ def _settings(connection: sqlite3.Connection, name: str) -> Settings:
                     meta["embedder"], meta.get("analyzer"), meta["sequence"], records, sources, secrets.token_hex(8))
 
 
-def _write_records(pa: Any, file: Any, connection: sqlite3.Connection, settings: Settings,
+def _write_records(pa: Any, file: Any, connection: sqlite3.Connection, settings: Settings, vectors: str,
                    progress: Progress | None) -> None:
     kind = pa.schema([
         pa.field("id", pa.string(), nullable=False), pa.field("namespace", pa.string(), nullable=False),
@@ -113,7 +114,7 @@ def _write_records(pa: Any, file: Any, connection: sqlite3.Connection, settings:
     done = 0
     with _writer(pa, file, kind) as writer:
         for order in _ORDERS:
-            cursor = connection.execute(_SELECT + order)
+            cursor = connection.execute(_SELECT.format(vectors=vectors) + order)
             while found := cursor.fetchmany(rows):
                 writer.write_batch(_batch(pa, kind, found, settings.dim))
                 done += len(found)

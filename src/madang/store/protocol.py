@@ -35,8 +35,17 @@ class IdPage:
     cursor: str | None = None
 
 
+class Queryable(Protocol):
+    """What can be asked."""
+
+    def query(self, vector: Any = None, text: str | None = None, sparse: Any = None, top_k: int = 10,
+              namespace: str = "", filter: Filter | None = None, include_metadata: bool = True,  # noqa: A002
+              include_values: bool = False, include_document: bool = False, target_recall: float | None = None,
+              fusion: Fusion | None = None) -> QueryResult: ...
+
+
 @runtime_checkable
-class CollectionProtocol(Protocol):
+class CollectionProtocol(Queryable, Protocol):
     """Records in namespaces: written durably, searched by vector, by words, or both."""
 
     @property
@@ -46,11 +55,6 @@ class CollectionProtocol(Protocol):
     def dim(self) -> int: ...
 
     def upsert(self, records: Iterable[Record | Mapping[str, Any]], namespace: str = "") -> int: ...
-
-    def query(self, vector: Any = None, text: str | None = None, sparse: Any = None, top_k: int = 10,
-              namespace: str = "", filter: Filter | None = None, include_metadata: bool = True,  # noqa: A002
-              include_values: bool = False, include_document: bool = False, target_recall: float | None = None,
-              fusion: Fusion | None = None) -> QueryResult: ...
 
     def fetch(self, ids: Sequence[str], namespace: str = "") -> dict[str, Record]: ...
 
@@ -65,7 +69,8 @@ class CollectionProtocol(Protocol):
 
     def stats(self) -> CollectionStats: ...
 
-    def replace_sources(self, batch: Sequence[tuple[Source, Sequence[Record]]], namespace: str = "") -> int: ...
+    def replace_sources(self, batch: Sequence[tuple[Source, Sequence[Record]]], namespace: str = "",
+                        embedder: str | None = None) -> int: ...
 
     def remove_sources(self, uris: Iterable[str], namespace: str = "") -> int: ...
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from madang.base.errors import Corrupt
 from madang.base.records import Record, Source, SparseVector, Vector
 from madang.store import checksums
-from madang.store.schema import damaged, get_meta
+from madang.store.schema import VECTORS, damaged, get_meta, sums_in_vectors
 
 _AT_ONCE = 8192
 _HEAD = ", ".join(f"r.{column}" for column in checksums.HEAD)
@@ -53,9 +53,13 @@ class Postings:
 class Reader:
     """Reads a `records.db`: the counterpart of `Writer`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, table: int | None = None) -> None:
+        """`table`: of `schema.VECTORS`; the one that is searched if None. Of the other one, records are read up to the
+        first that has no vector in it."""
         self._db = connection
         self._path = path
+        self._table = table
+        self._told: tuple[str, str, bool] | None = None
 
     def meta(self, key: str) -> Any:
         """A key of the metadata, None where it was never set."""
@@ -73,7 +77,10 @@ class Reader:
 
     def records(self, after: int = 0, up_to: int = _LAST, vectors: bool = True) -> Iterator[Block]:
         """The records of rows above `after`, some thousands at a time."""
-        data, join = (", v.data", "LEFT JOIN vectors v USING (row) ") if vectors else ("", "")
+        data, join, complete = self._joined() if vectors else ("", "", True)
+        if not complete:
+            lacking = self.without_vector(after, 1)
+            up_to = min(up_to, lacking[0][0] - 1) if lacking else up_to
         cursor = self._db.execute(f"SELECT {_HEAD}{data} FROM records r {join}WHERE r.row > ? AND r.row <= ? "
                                   "ORDER BY r.row", (after, up_to))
         while found := cursor.fetchmany(_AT_ONCE):
@@ -85,16 +92,54 @@ class Reader:
 
     def vectors(self, rows: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The vectors of rows, ascending: which of the rows there still are (n,), and theirs (n, dim)."""
+        data, join, _ = self._joined()
         found = [head for part in _parts(rows) for head in self._db.execute(
-            f"SELECT {_HEAD}, v.data FROM records r LEFT JOIN vectors v USING (row) "
-            f"WHERE r.row IN ({_marks(part)}) ORDER BY r.row", part)]
+            f"SELECT {_HEAD}{data} FROM records r {join}WHERE r.row IN ({_marks(part)}) ORDER BY r.row", part)]
         self._check_heads(found)
         return np.fromiter((head[0] for head in found), dtype=np.int64, count=len(found)), self._vectors(found)
 
+    def _joined(self) -> tuple[str, str, bool]:
+        """Columns with a vector and its checksum, the join that gives them, and whether every record has one."""
+        if self._told is not None:
+            return self._told
+        live = self.meta("table") or 0
+        table = live if self._table is None else self._table
+        own = table or sums_in_vectors(self._db, self._path)
+        told = (f", v.data, {'COALESCE(v.checksum, r.vector_sum)' if own else 'r.vector_sum'}",
+                f"LEFT JOIN {VECTORS[table]} v USING (row) ", table == live)
+        if self._table is None:     # then it is for one transaction
+            self._told = told
+        return told
+
+    def of(self, table: int) -> Reader:
+        """Of another table of vectors."""
+        return Reader(self._db, self._path, table)
+
+    def without_vector(self, after: int, limit: int) -> list[tuple[int, str, Record]]:
+        """Records of rows above `after` that have no vector in the table: row, namespace, and all but the vectors."""
+        _, join, _ = self._joined()
+        found = self._db.execute(f"SELECT {_HEAD}, r.document, r.context FROM records r {join}"
+                                 "WHERE r.row > ? AND v.row IS NULL ORDER BY r.row LIMIT ?", (after, limit)).fetchall()
+        self._check_heads(found)
+        for head in found:
+            self._check_text(head, *head[-2:])
+        return [(head[0], head[1], Record(head[2], None, None, json.loads(head[_METADATA]), *head[-2:]))
+                for head in found]
+
+    def without_document(self) -> tuple[int, str | None]:
+        """How many records have no document, and the id of one of them."""
+        return self._db.execute("SELECT COUNT(*), MIN(id) FROM records WHERE document IS NULL").fetchone()  # type: ignore[no-any-return]
+
+    def count_without_vector(self) -> int:
+        """How many there are of those."""
+        (count,) = self._db.execute(f"SELECT COUNT(*) FROM records r {self._joined()[1]}WHERE v.row IS NULL").fetchone()
+        return int(count)
+
     def _vectors(self, found: Sequence[tuple[Any, ...]]) -> NDArray[np.float32]:
-        data = [head[-1] for head in found]
+        """Of records whose last two columns are those of `_joined`."""
+        data = [head[-2] for head in found]
         self._compare(found, "the vector", checksums.of_many, data, [head[0] for head in found],
-                      stored=[head[4] for head in found])
+                      stored=[head[-1] for head in found])
         if not data:
             return np.empty((0, 0), dtype=np.float32)
         return np.frombuffer(b"".join(data), dtype="<f4").reshape(len(found), -1).astype(np.float32, copy=False)
@@ -163,15 +208,16 @@ class Reader:
 
     def record(self, identity: str, namespace: str) -> tuple[Record, int | None] | None:
         """A whole record and the source it belongs to; None if there is none of this id."""
-        found = self._db.execute(f"SELECT {_HEAD}, v.data, r.document, r.context, s.indices, s.data FROM records r "
-                                 "LEFT JOIN vectors v USING (row) LEFT JOIN sparse s USING (row) "
+        data, join, _ = self._joined()
+        found = self._db.execute(f"SELECT {_HEAD}, r.document, r.context, s.indices, s.data{data} FROM records r "
+                                 f"{join}LEFT JOIN sparse s USING (row) "
                                  "WHERE r.namespace = ? AND r.id = ?", (namespace, identity)).fetchone()
         if found is None:
             return None
-        head, (data, document, context, indices, weights) = found[:len(checksums.HEAD)], found[len(checksums.HEAD):]
+        head, (document, context, indices, weights) = found[:len(checksums.HEAD)], found[len(checksums.HEAD):-2]
         self._check_heads([head])
         self._check_text(head, document, context)
-        values = self._vectors([(*head, data)])[0]
+        values = self._vectors([found])[0]
         return Record(identity, values.copy(), self._sparse(head, indices, weights), json.loads(head[_METADATA]),
                       document, context), head[3]
 

@@ -1,7 +1,8 @@
 """What survives of a damaged `records.db`, copied into a new collection.
 
 Each table is read by ranges of rows; a range that cannot be read is halved until what is left is single rows, so that
-one bad page costs its own rows. Checksums decide which of the read rows are as they were written. A file of format 1
+one bad page costs its own rows. Checksums decide which of the read rows are as they were written. Vectors of another
+model beside those that are searched are not copied: they can be made again. A file of format 1
 has none: its rows are believed, and this is how it becomes one of the present format.
 """
 
@@ -33,7 +34,8 @@ _AT_ONCE = 1024
 _COLUMNS = {
     "records": ("row", "namespace", "id", "source", "vector_sum", "sparse_sum", "text_sum", "metadata", "checksum",
                 "document", "context"),
-    "vectors": ("row", "data"),
+    "vectors": ("row", "data", "checksum"),
+    "second_vectors": ("row", "data", "checksum"),
     "sparse": ("row", "indices", "data"),
     "sources": ("source", "namespace", "uri", "media_type", "title", "size_bytes", "pages", "text", "ingested_at",
                 "checksum", "content_hash"),
@@ -91,7 +93,7 @@ def _begins_well(copy: Path) -> bool:
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
         except sqlite3.Error:
             return False
-    return names >= _COLUMNS.keys()
+    return names >= _COLUMNS.keys() - {"second_vectors"}   # which format 2 did not have
 
 
 def _replace_first_page(copy: Path) -> None:
@@ -131,6 +133,7 @@ class _Salvage:
             raise self._nothing()
         self._checked = "checksum" in self._columns["records"]
         self._meta = self._readable_meta()
+        self._table = self._meta.pop("table", 0)     # of the vectors that are searched; others are left behind
         self._last = self._last_row()
 
     def _nothing(self) -> Corrupt:
@@ -147,7 +150,7 @@ class _Salvage:
     def _readable_meta(self) -> dict[str, Any]:
         """The settings that are as they were written."""
         meta = {}
-        for key in ("dim", "metric", "index", "embedder", "created_at", "sequence", "next_row"):
+        for key in ("dim", "metric", "index", "embedder", "created_at", "sequence", "next_row", "table"):
             with suppress(sqlite3.Error, ValueError, TypeError):
                 _, value, *checksum = self._db.execute("SELECT * FROM meta WHERE key = ?", (key,)).fetchone()
                 if checksum == [checksums.of_entry(key, value)] or not checksum:
@@ -158,7 +161,7 @@ class _Salvage:
         if "next_row" in self._meta:
             return int(self._meta["next_row"]) - 1
         found = [0]
-        for table in ("records", "vectors", "sparse"):
+        for table in ("records", *schema.VECTORS, "sparse"):
             with suppress(sqlite3.Error):
                 found.append(self._db.execute(f"SELECT MAX(row) FROM {table}").fetchone()[0] or 0)
         return min(max(found), self._path.stat().st_size)  # a damaged row can be any number
@@ -213,7 +216,7 @@ class _Salvage:
     def _survivors(self) -> Iterator[_Survivor]:
         for first in range(1, self._last + 1, _AT_ONCE):
             last = min(first + _AT_ONCE - 1, self._last)
-            vectors = dict(self._read("vectors", first, last))
+            vectors = {row: pair for row, *pair in self._read(schema.VECTORS[self._table], first, last)}
             sparse = {row: tuple(pair) for row, *pair in self._read("sparse", first, last)}
             self._seen |= vectors.keys()
             for found in self._read("records", first, last):
@@ -223,15 +226,17 @@ class _Salvage:
                 with suppress(TypeError, ValueError, OverflowError):  # what is damaged can be anything
                     if self._whole(entry, vectors.get(row), sparse.get(row)):
                         yield _Survivor(row, entry["namespace"], entry["source"],
-                                        _record(entry, vectors[row], sparse.get(row)))
+                                        _record(entry, vectors[row][0], sparse.get(row)))
 
-    def _whole(self, entry: dict[str, Any], vector: Any, sparse: Any) -> bool:
+    def _whole(self, entry: dict[str, Any], stored: Any, sparse: Any) -> bool:
         """Whether every part of a record is as it was written."""
+        vector: Any = stored[0] if stored else None
+        own = stored[1] if stored and len(stored) > 1 else None      # format 2 had none
         if not self._checked:
             return isinstance(vector, bytes) and len(vector) == 4 * self._meta.get("dim", len(vector) // 4)
         row = entry["row"]
         return bool(checksums.of_heads([[entry[column] for column in checksums.HEAD]]) == [entry["checksum"]]
-                    and checksums.of(vector, row) == entry["vector_sum"]
+                    and checksums.of(vector, row) == (entry["vector_sum"] if own is None else own)
                     and (None if sparse is None else checksums.of_pair(row, *sparse)) == entry["sparse_sum"]
                     and checksums.of_text(row, entry["document"], entry["context"]) == entry["text_sum"])
 

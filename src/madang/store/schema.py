@@ -13,7 +13,8 @@ from typing import Any
 from madang.base.errors import Corrupt, InvalidInput, Locked, MadangError
 from madang.store import checksums
 
-FORMAT = 2
+FORMAT = 3
+_EARLIER = 2                     # still read, and brought up to date by the first write
 FILE_NAME = "records.db"
 COPY_INFO = "info.json"         # beside the records of a snapshot
 _NEEDED = ("dim", "metric", "index", "embedder", "sequence", "next_row", "next_tombstone")
@@ -23,14 +24,16 @@ _LOG_CHECKPOINT_BYTES = 8 << 20  # ... and how much of it, at least, is written 
 
 # Rows are never reused and a record is never changed in place: an update writes a new row and a tombstone for the
 # old one. So a reader has caught up when it has seen every row and every tombstone above the last it knew. Columns
-# ending in `sum` are what `checksums` says.
+# ending in `sum` are what `checksums` says. Vectors are in one of two tables of one shape, and perhaps those of another
+# model in the other (`embeddings`). A vector that its record was written with has `vector_sum`; one that was made later
+# has a checksum of its own.
 _TABLES = """
 CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL, checksum INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE records(row INTEGER PRIMARY KEY, namespace TEXT NOT NULL, id TEXT NOT NULL, source INTEGER,
                      vector_sum INTEGER NOT NULL, sparse_sum INTEGER, text_sum INTEGER, checksum INTEGER NOT NULL,
                      metadata TEXT NOT NULL, document TEXT, context TEXT, UNIQUE(namespace, id));
 CREATE INDEX records_by_source ON records(source) WHERE source IS NOT NULL;
-CREATE TABLE vectors(row INTEGER PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE vectors(row INTEGER PRIMARY KEY, data BLOB NOT NULL, checksum INTEGER);
 CREATE TABLE sparse(row INTEGER PRIMARY KEY, indices BLOB NOT NULL, data BLOB NOT NULL);
 CREATE TABLE terms(term_id INTEGER PRIMARY KEY, term TEXT NOT NULL UNIQUE, checksum INTEGER NOT NULL);
 CREATE TABLE postings(row INTEGER PRIMARY KEY, term_ids BLOB NOT NULL, weights BLOB NOT NULL,
@@ -39,7 +42,9 @@ CREATE TABLE tombstones(n INTEGER PRIMARY KEY, row INTEGER NOT NULL, checksum IN
 CREATE TABLE sources(source INTEGER PRIMARY KEY, namespace TEXT NOT NULL, uri TEXT NOT NULL, content_hash TEXT NOT NULL,
                      media_type TEXT NOT NULL, title TEXT NOT NULL, size_bytes INTEGER NOT NULL, pages TEXT NOT NULL,
                      text BLOB NOT NULL, ingested_at TEXT NOT NULL, checksum INTEGER NOT NULL, UNIQUE(namespace, uri));
+CREATE TABLE second_vectors(row INTEGER PRIMARY KEY, data BLOB NOT NULL, checksum INTEGER);
 """
+VECTORS = ("vectors", "second_vectors")
 
 
 def create(path: Path, meta: dict[str, Any], page: int | None = None) -> None:
@@ -124,13 +129,13 @@ def open_existing(path: Path) -> tuple[sqlite3.Connection, dict[str, Any]]:
 def _checked_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
     found = connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
     stored = json.loads(found[0]) if found else None
-    if stored != FORMAT:
+    if stored not in (FORMAT, _EARLIER):
         older = isinstance(stored, int) and stored < FORMAT
         raise Corrupt(f"{path} has format {stored!r}; this version reads format {FORMAT}.", remedy=(
             f"Copy its records into a new collection: madang collection salvage {path.parent.name}" if older
             else "Open it with the version of Madang that wrote it."))
-    if connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid").fetchall() != [
-            (statement.strip(),) for statement in _TABLES.split(";")[:-1]]:
+    if [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid")
+            ] != _statements(stored):
         raise damaged(path, "its table of tables")
     meta = {}
     for key, value, checksum in connection.execute("SELECT key, value, checksum FROM meta"):
@@ -139,6 +144,28 @@ def _checked_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
         if key not in meta:
             raise damaged(path, f"{key!r} of its metadata")
     return meta
+
+
+def _statements(version: int) -> list[str]:
+    """What makes the tables of a format."""
+    made = [statement.strip() for statement in _TABLES.split(";")[:-1]]
+    if version == _EARLIER:
+        return [statement.replace("data BLOB NOT NULL, checksum INTEGER)", "data BLOB NOT NULL)")
+                for statement in made[:-1]]
+    return made
+
+
+def sums_in_vectors(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether vectors can have checksums of their own: not in a file that was not written to since format 2."""
+    return bool(get_meta(connection, path, "format") != _EARLIER)
+
+
+def upgrade(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring a file of the format before this one up to date, inside the caller's write transaction."""
+    if not sums_in_vectors(connection, path):
+        connection.execute("ALTER TABLE vectors ADD COLUMN checksum INTEGER")
+        connection.execute(_statements(FORMAT)[-1])
+        put_meta(connection, "format", FORMAT)
 
 
 def _meta_value(path: Path, key: str, value: str, checksum: int) -> Any:

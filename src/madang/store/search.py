@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from madang.base.records import Match, Plan, QueryResult, SparseVector
+from madang.base.errors import InvalidInput
+from madang.base.records import Filter, Match, Plan, QueryResult, SparseVector, Vector
 from madang.index import Metric
-from madang.store import filters
+from madang.store import filters, validate
+from madang.store.current import Current
 from madang.store.fusion import Fusion, floors, fuse
 from madang.store.reading import Reader
 from madang.store.tail import Slots
 from madang.store.told import Told
 from madang.store.view import Reading, View
 from madang.text.analyzer import Analyzer
+
+_FUSION = Fusion()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +142,28 @@ def matches(asked: Asked, prepared: Prepared, ranked: Ranked, reader: Reader, to
         metadata, document, values = read[row]
         found.append(Match(identity, score, orjson.loads(metadata) if asked.metadata else None, values, document))
     return QueryResult(found, ranked.plan, asked.namespace)
+
+
+def asked(current: Current, metric: Metric, vector: Any, text: str | None, sparse: Any, top_k: int, namespace: str,
+          filter: Filter | None, metadata: bool, values: bool, document: bool,  # noqa: A002
+          target_recall: float | None, fusion: Fusion | None) -> Asked:
+    """A query of what `current` searches, checked: as for `Collection.query`."""
+    if vector is None and text is None and sparse is None:
+        raise InvalidInput("query needs a vector, a text, a sparse vector, or several of them.")
+    if target_recall is not None and not 0 < target_recall <= 1:
+        raise InvalidInput(f"target_recall must be above 0 and at most 1, not {target_recall!r}.")
+    wanted = validate.top_k(top_k)
+    validate.namespace_name(namespace)
+    parsed = None if filter is None else filters.parsed(filter)
+    return Asked(None if vector is None else _vector(vector, current), validate.text(text, "text"),
+                 validate.sparse(sparse, "sparse"), metric, wanted, namespace, parsed, fusion or _FUSION, target_recall,
+                 metadata, values, document)
+
+
+def _vector(vector: Any, current: Current) -> Vector:
+    try:
+        return validate.vector(vector, current.dim, "vector")
+    except InvalidInput:
+        with current.view():     # perhaps another process has made it another model's, of another dimension
+            pass
+        return validate.vector(vector, current.dim, "vector")

@@ -50,6 +50,7 @@ class View:
     """
 
     def __init__(self, dim: int, metric: Metric, spec: Spec | None = None) -> None:
+        self.dim = dim
         self.spec: Spec = spec or {"kind": "flat"}
         self.dense = Dense(dim, metric, self.spec)
         self.lexical, self.sparse = Lexical(), Sparse()

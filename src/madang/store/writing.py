@@ -13,7 +13,7 @@ import numpy as np
 
 from madang.base.records import Record, Source, SparseVector
 from madang.store import checksums
-from madang.store.schema import get_meta, put_meta
+from madang.store.schema import VECTORS, get_meta, put_meta
 from madang.text.analyzer import Analyzer
 
 
@@ -46,7 +46,8 @@ class Writer:
             f"INSERT INTO records({','.join(checksums.HEAD)}, document, context) VALUES({','.join('?' * 11)})",
             [(*head, checksum, r.document, r.context)
              for head, checksum, r in zip(heads, checksums.of_heads(heads), records, strict=True)])
-        self._db.executemany("INSERT INTO vectors VALUES(?, ?)", zip(rows, vectors, strict=True))
+        live = VECTORS[get_meta(self._db, self._path, "table") or 0]
+        self._db.executemany(f"INSERT INTO {live}(row, data) VALUES(?, ?)", zip(rows, vectors, strict=True))
         self._db.executemany("INSERT INTO sparse VALUES(?, ?, ?)", sparse)
         self.index_text([(row, indexed_text(r.document, r.context)) for row, r in zip(rows, records, strict=True)
                          if r.document is not None])
@@ -84,7 +85,7 @@ class Writer:
         if by_hand:
             self._db.executemany("UPDATE sources SET content_hash = '' WHERE source = "
                                  "(SELECT source FROM records WHERE row = ?)", keys)
-        for table in ("records", "vectors", "sparse", "postings"):
+        for table in ("records", *VECTORS, "sparse", "postings"):
             self._db.executemany(f"DELETE FROM {table} WHERE row = ?", keys)
         first = self._reserve("next_tombstone", len(rows))
         self._db.executemany("INSERT INTO tombstones VALUES(?, ?, ?)",
@@ -138,7 +139,7 @@ class Writer:
 
 
 def indexed_text(document: str, context: str | None) -> str:
-    """What BM25 reads of a record."""
+    """What BM25 reads of a record, and embedders."""
     return f"{context}\n{document}" if context else document
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -18,11 +18,14 @@ from madang.models.resolve import Models
 from madang.rag.answer import answer_by_chat, answer_by_reader
 from madang.rag.ingest import ProgressListener, ingest
 from madang.rag.retrieve import Mode, Retrieved, retrieve
-from madang.store import Collection, Database, Fusion
+from madang.store import Collection, Database, Fusion, validate
 from madang.store.copies import Progress
 from madang.store.copying import Copied
 from madang.store.salvage import Salvaged
 from madang.workspace import moving
+from madang.workspace import reembed as reembedding
+from madang.workspace.questions import Question, questions_of
+from madang.workspace.reembed import ReembedReport, TextOf, Turned
 
 if TYPE_CHECKING:
     from madang.store.parquet_import import Loaded
@@ -129,9 +132,19 @@ class Workspace:
         target = self.collection(collection)
         options = self.settings.retrieval
         fusion = Fusion(options.rrf_k, options.dense_weight, options.lexical_weight)
-        embedder = None if mode == "bm25" else self._embedder_of(target)
-        return retrieve(question, target, embedder, top_k=top_k, fusion=fusion, mode=mode,
-                        filter=filter), target
+        for _ in range(3):
+            signature = target.embedder
+            embedder = None if mode == "bm25" else self._embedder_of(target)
+            try:
+                found = retrieve(question, target, embedder, top_k=top_k, fusion=fusion, mode=mode, filter=filter)
+            except InvalidInput:
+                if target.embedder == signature:
+                    raise
+                continue
+            if embedder is None or target.embedder == signature:    # else it was made another model's meanwhile
+                return found, target
+        raise Conflict(f"collection {collection!r} goes from one model to another again and again.",
+                       remedy="Try again.")
 
     def _embedder_of(self, collection: Collection, wanted: str | None = None) -> Embedder:
         """The embedder a collection was made with; another one would compare apples with pears."""
@@ -142,12 +155,74 @@ class Workspace:
         name = signature.partition("@")[0]
         if wanted is not None and wanted != name:
             raise Conflict(f"collection {collection.name!r} was made with {name}, not {wanted}.",
-                           remedy=f"Leave the embedder out, or use another collection for {wanted}.")
+                           remedy="Leave the embedder out, or change it with: madang collection reembed "
+                                  f"{collection.name} --embedder {wanted}")
         model = self.models.embedder(name)
         if model.signature != signature:
             raise Conflict(f"collection {collection.name!r} was made with {signature}, but this is {model.signature}.",
-                           remedy="Ingest into a new collection: vectors of two models cannot be compared.")
+                           remedy="Vectors of two models cannot be compared. Change over with: madang collection "
+                                  f"reembed {collection.name} --embedder {name}")
         return model
+
+    # Another model
+
+    def reembed(self, collection: str, embedder: str | Embedder, *,
+                queries: str | Path | Sequence[str | Mapping[str, Any]] | None = None, top_k: int = 10,
+                mode: Mode = "hybrid", index: Any = None, batch: int = 512, text_of: TextOf | None = None,
+                progress: Progress | None = None) -> ReembedReport:
+        """Build the vectors and the index of another model beside those of a collection, and compare the two.
+
+        The collection answers as before, and may be written to. `cut_over` makes the other model the one that is
+        searched, `roll_back` leads back, `forget_shadow` gives one of them up. Called again, it goes on where it was.
+
+        Args:
+            embedder: a model's name, or the model itself. queries: texts, or dicts with `query` and `relevant` (ids of
+                the right records), or a JSON Lines file of these; default the sample of questions that were asked.
+            mode: how both are asked, as for `search`. index: as for `create_collection`; default the collection's own.
+            batch: records embedded and committed at a time. text_of: what to embed of a record, for records without a
+                document. progress: called with records done and records in all.
+
+        Raises:
+            InvalidInput: nothing to embed, or the model is the collection's own. Conflict: another job is at work, or
+            the collection can still be rolled back. Locked: another process is writing.
+        """
+        target = self.collection(collection)
+        model = self.models.embedder(embedder) if isinstance(embedder, str) else embedder
+        asked = None if queries is None else questions_of(queries)
+        wanted = validate.top_k(top_k)
+        done = reembedding.build(target, model, text_of=text_of, index=index, batch=batch, progress=progress)
+        notes, old = list[str](), None
+        try:
+            old = self._embedder_of(target)
+        except MadangError as error:        # vectors of your own, or a model that is not there any more
+            notes.append(f"the old side could not be asked: {error.message}")
+        options = self.settings.retrieval
+        questions = [Question(text) for text in target.questions()] if asked is None else asked
+        return reembedding.compare(target, old, model, questions, top_k=wanted, mode=mode, done=done, notes=notes,
+                                   fusion=Fusion(options.rrf_k, options.dense_weight, options.lexical_weight))
+
+    def cut_over(self, collection: str, *, embedder: Embedder | None = None, text_of: TextOf | None = None) -> Turned:
+        """Search a collection with the model that `reembed` built, from one moment to the next. What was written since
+        is embedded first. What was searched until now is kept, for `roll_back`.
+
+        Args:
+            embedder: the model itself, where `reembed` was given one and not a name. text_of: as for `reembed`.
+        """
+        return self._turn(collection, False, embedder, text_of)
+
+    def roll_back(self, collection: str, *, embedder: Embedder | None = None, text_of: TextOf | None = None) -> Turned:
+        """Search a collection with the model again that it had before `cut_over`; the arguments are those."""
+        return self._turn(collection, True, embedder, text_of)
+
+    def _turn(self, collection: str, back: bool, embedder: Embedder | None, text_of: TextOf | None) -> Turned:
+        def model_of(name: str) -> Embedder:
+            return embedder if embedder is not None else self.models.embedder(name)
+
+        return reembedding.turn(self.collection(collection), model_of, back, text_of)
+
+    def forget_shadow(self, collection: str) -> None:
+        """Remove the vectors that are not searched: what `reembed` built, or what `roll_back` would need."""
+        self.collection(collection).shadow.drop()
 
     # Collections
 

@@ -177,7 +177,8 @@ class EngineCollection(ABC):
 
     # Documents that records were cut from
 
-    def replace_sources(self, batch: Sequence[tuple[Source, Sequence[Record]]], namespace: str = "") -> int:
+    def replace_sources(self, batch: Sequence[tuple[Source, Sequence[Record]]], namespace: str = "",
+                        embedder: str | None = None) -> int:
         """Refused unless the engine declares `sources` and overrides this."""
         raise self._no_sources()
 

@@ -304,8 +304,15 @@ class PostgreSQL(EngineCollection):
 
     # Documents that records were cut from
 
-    def replace_sources(self, batch: Sequence[tuple[Source, Sequence[Record]]], namespace: str = "") -> int:
-        """Store documents with the records cut from them, each in place of its earlier version; one transaction."""
+    def replace_sources(self, batch: Sequence[tuple[Source, Sequence[Record]]], namespace: str = "",
+                        embedder: str | None = None) -> int:
+        """Store documents with the records cut from them, each in place of its earlier version; one transaction.
+
+        Raises `Conflict` where the vectors are from `embedder`, and the collection was made with another one.
+        """
+        if embedder is not None and self.embedder not in (None, embedder):
+            raise Conflict(f"collection {self.name!r} was made with {self.embedder}, not {embedder}.",
+                           remedy="Ingest into another collection.")
         space = self._space(namespace)
         checked = [(source, validate.records(records, self.dim)) for source, records in batch]
         for source, records in checked:
