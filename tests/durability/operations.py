@@ -12,17 +12,21 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from madang.base.errors import Conflict, NotFound
-from madang.index import HNSW
-from madang.store import Database
+from madang.base.errors import Conflict, InvalidInput, NotFound
+from madang.base.records import Record
+from madang.index import HNSW, Flat
+from madang.store import Collection, Database
 
 DIM = 8
+MODELS = {"one": DIM, "two": DIM + 4}       # which a collection may be embedded with, and the dimension of each
+Numbers = np.ndarray[Any, np.dtype[np.float32]]
 POOL = [f"r{number:03d}" for number in range(120)]
 Arguments = dict[str, Any]
+T = TypeVar("T")
 
 
 class Content(NamedTuple):
@@ -35,15 +39,23 @@ class Content(NamedTuple):
 State = dict[str, dict[str, dict[str, Content]]]  # collection -> namespace -> id -> content
 
 
-def vector_of(identity: str, version: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """(DIM,) numbers that no other record and no other version has."""
-    return np.random.default_rng([zlib.crc32(identity.encode()), version]).standard_normal(DIM).astype(np.float32)
+def vector_of(identity: str, version: int, model: str = "one") -> Numbers:
+    """(dim,) numbers that no other record, no other version and no other model has."""
+    seed = [zlib.crc32(identity.encode()), version, *([] if model == "one" else [2])]
+    return np.random.default_rng(seed).standard_normal(MODELS[model]).astype(np.float32)
 
 
-def record_of(identity: str, content: Content) -> dict[str, Any]:
+def embed(record: Record, model: str) -> Numbers:
+    """The vector that a model makes of a stored record, which tells what it was made from."""
+    version = record.metadata.get("vector", record.metadata["batch"])
+    assert isinstance(version, int)
+    return vector_of(record.id, version, model)
+
+
+def record_of(identity: str, content: Content, model: str) -> dict[str, Any]:
     """The whole record, as it is upserted and as it must come back."""
     batch = content.metadata["batch"]
-    return {"id": identity, "values": vector_of(identity, content.vector), "metadata": content.metadata,
+    return {"id": identity, "values": vector_of(identity, content.vector, model), "metadata": content.metadata,
             "document": f"batch{batch} {identity} " + "some words to fill the page " * (batch % 7)}
 
 
@@ -69,8 +81,21 @@ def _some_ids(generator: random.Random) -> Arguments:
     return {"ids": generator.sample(POOL, generator.randint(1, most))}
 
 
+def _embedded(collection: Collection, do: Callable[[str], T]) -> T:
+    """Do it with vectors of the model that is searched; again, where another thread went over to the other one."""
+    while True:
+        model = collection.embedder or ""
+        try:
+            return do(model)
+        except InvalidInput:
+            if collection.embedder == model:
+                raise
+
+
 def _upsert(database: Database, a: Arguments) -> None:
-    database.open(a["collection"]).upsert([record_of(*item) for item in contents(a).items()], a["namespace"])
+    docs = database.open(a["collection"])
+    _embedded(docs, lambda model: docs.upsert([record_of(*item, model) for item in contents(a).items()],
+                                              a["namespace"]))
 
 
 def _apply_upsert(state: State, a: Arguments) -> None:
@@ -83,8 +108,12 @@ def _draw_update(generator: random.Random) -> Arguments:
 
 def _update(database: Database, a: Arguments) -> None:
     (identity,) = a["ids"]
-    values = vector_of(identity, a["version"]) if a["vector"] else None
-    database.open(a["collection"]).update(identity, values, {"touched": a["version"]}, a["namespace"])
+    docs, version, told = database.open(a["collection"]), a["version"], {"touched": a["version"]}
+    if a["vector"]:
+        _embedded(docs, lambda model: docs.update(identity, vector_of(identity, version, model),
+                                                  {**told, "vector": version}, a["namespace"]))
+    else:
+        docs.update(identity, None, told, a["namespace"])
 
 
 def _apply_update(state: State, a: Arguments) -> None:
@@ -92,8 +121,11 @@ def _apply_update(state: State, a: Arguments) -> None:
     space = _space(state, a)
     if identity in space:
         old = space[identity]
-        vector = a["version"] if a["vector"] else old.vector
-        space[identity] = Content(vector, {**old.metadata, "touched": a["version"]})
+        told = {"touched": a["version"]}
+        if a["vector"]:
+            space[identity] = Content(a["version"], {**old.metadata, **told, "vector": a["version"]})
+        else:
+            space[identity] = Content(old.vector, {**old.metadata, **told})
 
 
 def _delete(database: Database, a: Arguments) -> None:
@@ -116,8 +148,9 @@ def _apply_delete_kind(state: State, a: Arguments) -> None:
 
 
 def _query(database: Database, a: Arguments) -> None:
-    found = database.open(a["collection"]).query(vector=vector_of("any", a["version"]), top_k=5,
-                                                 namespace=a["namespace"], filter={"kind": {"$lt": 4}})
+    docs = database.open(a["collection"])
+    found = _embedded(docs, lambda model: docs.query(vector=vector_of("any", a["version"], model), top_k=5,
+                                                     namespace=a["namespace"], filter={"kind": {"$lt": 4}}))
     scores = [match.score for match in found.matches]
     assert scores == sorted(scores, reverse=True)
     assert all(match.metadata is not None and match.metadata["kind"] < 4 for match in found.matches)  # type: ignore[operator]
@@ -126,7 +159,7 @@ def _query(database: Database, a: Arguments) -> None:
 def create(database: Database, a: Arguments) -> None:
     """Also what the worker begins with."""
     index = HNSW(m=8, ef_construction=40) if a["collection"] != "exact" else None
-    database.create(a["collection"], DIM, index=index)
+    database.create(a["collection"], DIM, index=index, embedder="one")
 
 
 def _apply_create(state: State, a: Arguments) -> None:
@@ -139,6 +172,41 @@ def _drop(database: Database, a: Arguments) -> None:
 
 def _apply_drop(state: State, a: Arguments) -> None:
     state.pop(a["collection"], None)
+
+
+def _reembed(database: Database, a: Arguments) -> None:
+    """Go on with the vectors of the other model, or begin with them."""
+    docs = database.open(a["collection"])
+    with docs.shadow.working():
+        model = "two" if docs.embedder == "one" else "one"
+        docs.shadow.begin(MODELS[model], model)
+        for _ in range(a["batches"]):
+            lacking = docs.shadow.lacking(40)
+            docs.shadow.put([each.row for each in lacking],
+                            np.array([embed(each.record, model) for each in lacking]).reshape(-1, MODELS[model]))
+
+
+def _turn(database: Database, a: Arguments) -> None:
+    """Over to the other model, or back."""
+    docs = database.open(a["collection"])
+    with docs.shadow.working():
+        model = "two" if docs.embedder == "one" else "one"
+        docs.shadow.swap(lambda records: [embed(record, model) for record in records])
+
+
+def _forget(database: Database, a: Arguments) -> None:
+    database.open(a["collection"]).shadow.drop()
+
+
+def _set_index(database: Database, a: Arguments) -> None:
+    database.open(a["collection"]).set_index(HNSW(m=8, ef_construction=40) if a["graph"] else Flat())
+
+
+def _snapshot(database: Database, a: Arguments) -> None:
+    docs, name = database.open(a["collection"]), a["namespace"]
+    if name in [snapshot.name for snapshot in docs.snapshots()]:
+        docs.delete_snapshot(name)
+    docs.snapshot(name)
 
 
 def _space(state: State, a: Arguments) -> dict[str, Content]:
@@ -154,6 +222,11 @@ OPERATIONS: dict[str, Operation] = {
     "query": Operation(4, lambda generator: {}, _query),
     "create": Operation(1, lambda generator: {"extra": True}, create, _apply_create),
     "drop": Operation(1, lambda generator: {"extra": True}, _drop, _apply_drop),
+    "reembed": Operation(3, lambda generator: {"batches": generator.randint(0, 8)}, _reembed),
+    "turn": Operation(2, lambda generator: {}, _turn),
+    "forget": Operation(1, lambda generator: {}, _forget),
+    "set_index": Operation(1, lambda generator: {"graph": generator.random() < 0.5}, _set_index),
+    "snapshot": Operation(1, lambda generator: {}, _snapshot),
 }
 
 

@@ -6,12 +6,15 @@ import copy
 import json
 import sqlite3
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from madang.base.records import Record
 from madang.store import Collection, Database
+from madang.store.schema import VECTORS
 from tests.durability import operations
 from tests.durability.operations import Arguments, Content, State
 
@@ -24,6 +27,7 @@ class Oracle:
     def __init__(self) -> None:
         self.state: State = {}
         self.under_way: dict[int, Arguments] = {}
+        self.turned = self.beside = 0       # collections found with the second model, and vectors of the other one
 
     def hear(self, lines: Iterable[str]) -> None:
         """Follow the worker. A line that was cut short was not said."""
@@ -52,7 +56,8 @@ class Oracle:
         for arguments in self.under_way.values():
             after = copy.deepcopy(self.state)
             operations.apply(after, arguments)
-            if _place(database, arguments) == _expected(after, arguments["collection"], arguments["namespace"]):
+            if _place(database, arguments) == _expected(after, arguments["collection"], arguments["namespace"],
+                                                        _model(database, arguments["collection"])):
                 self.state = after
         self.under_way.clear()
         lost, unknown = self.state.keys() - set(database.names()), set(database.names()) - self.state.keys()
@@ -62,9 +67,11 @@ class Oracle:
             collection = database.open(name)
             for namespace in {*spaces, *collection.stats().namespaces}:
                 self._check_namespace(collection, namespace)
+            self.turned += collection.embedder == "two"
+            self.beside += _check_shadow(database._directory / name / "records.db")
 
     def _check_namespace(self, collection: Collection, namespace: str) -> None:
-        expected = _expected(self.state, collection.name, namespace) or {}
+        expected = _expected(self.state, collection.name, namespace, collection.embedder or "") or {}
         stored = _stored(collection, namespace)
         missing, unknown = sorted(expected.keys() - stored.keys()), sorted(stored.keys() - expected.keys())
         where = f"{collection.name}/{namespace}"
@@ -84,7 +91,7 @@ def _place(database: Database, arguments: Arguments) -> Records | None:
 
 def _check_found(collection: Collection, namespace: str, identity: str, content: Content) -> None:
     """A record is its own nearest neighbour, and found by the word that names its batch."""
-    vector = operations.vector_of(identity, content.vector)
+    vector = operations.vector_of(identity, content.vector, collection.embedder or "")
     found = collection.query(vector=vector, top_k=1, namespace=namespace).matches
     assert [match.id for match in found] == [identity], f"{collection.name}/{namespace}: {identity} is not found"
     if content.vector == content.metadata["batch"]:  # once a batch or so
@@ -92,10 +99,14 @@ def _check_found(collection: Collection, namespace: str, identity: str, content:
         assert identity in [match.id for match in words]
 
 
-def _expected(state: State, collection: str, namespace: str) -> Records | None:
+def _model(database: Database, collection: str) -> str:
+    return (database.open(collection).embedder or "") if collection in database.names() else ""
+
+
+def _expected(state: State, collection: str, namespace: str, model: str) -> Records | None:
     if collection not in state:
         return None
-    records = (operations.record_of(*item) for item in state[collection].get(namespace, {}).items())
+    records = (operations.record_of(*item, model or "one") for item in state[collection].get(namespace, {}).items())
     return {record["id"]: _comparable(**record) for record in records}
 
 
@@ -110,11 +121,26 @@ def _comparable(id: str, values: Any, metadata: Any, document: str | None) -> di
             "document": document}
 
 
+def _check_shadow(path: Path) -> int:
+    """Whether the vectors beside those that are searched are of records, and right. How many there are."""
+    with closing(sqlite3.connect(path)) as connection:
+        meta = {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM meta")}
+        other = VECTORS[1 - meta.get("table", 0)]
+        found = connection.execute(f"SELECT r.id, r.metadata, v.data FROM {other} v LEFT JOIN records r USING (row)")
+        rows = found.fetchall()
+    assert not rows or meta["shadow"]
+    for identity, metadata, data in rows:
+        record = Record(identity, metadata=json.loads(metadata))
+        assert np.array_equal(np.frombuffer(data, "<f4"), operations.embed(record, meta["shadow"]["embedder"]))
+    return len(rows)
+
+
 def _check_file(path: Path) -> None:
     connection = sqlite3.connect(path)
     try:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        for table in ("vectors", "postings"):
+        (live,) = connection.execute("SELECT COALESCE((SELECT value FROM meta WHERE key = 'table'), 0)").fetchone()
+        for table in (VECTORS[int(live)], "postings"):
             odd = f"SELECT (SELECT COUNT(*) FROM records) - (SELECT COUNT(*) FROM {table})"
             assert connection.execute(odd).fetchone() == (0,), f"{path}: records and {table} differ in number"
     finally:

@@ -50,3 +50,5 @@ def test_acknowledged_writes_survive_kills_and_no_half_write_is_seen(root: Path,
             shutil.rmtree(copy)
     assert acknowledged > 30 * rounds
     assert cut > rounds // 2  # the kills fell into the middle of something
+    assert oracle.turned > 0  # ... and found collections between two models
+    assert oracle.beside > 0

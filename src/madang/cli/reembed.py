@@ -23,7 +23,7 @@ _name = click.argument("name")
 @_name
 @click.option("--embedder", required=True, metavar="MODEL", help="The other model: bundled/minilm, SERVICE/MODEL, ...")
 @click.option("--queries", type=click.Path(path_type=Path), metavar="FILE",
-              help='What both are asked, a line {"query": "...", "relevant": ["id"]} for each; relevant may be missing. '
+              help='What both are asked, a line {"query": "...", "relevant": ["id"]} each; relevant may be missing. '
                    "Default: what was asked.")
 @click.option("--top-k", type=click.IntRange(1, 10_000), default=10, show_default=True, help="How many answers count.")
 @click.option("--mode", type=click.Choice(MODES), default="hybrid", show_default=True, help="How both are asked.")
@@ -47,7 +47,7 @@ def _show(report: ReembedReport) -> None:
     rate = f" in {report.seconds:,.1f} s ({report.texts_per_second:,.0f}/s)" if report.embedded else ""
     reused = f", {report.reused:,} were there already" if report.reused else ""
     screen.print(f"[bold]{escape(report.collection)}[/]: {report.embedded:,} records embedded, "
-                 f"{report.characters:,} characters{rate}{reused}")
+                 f"{report.characters:,} characters{rate}{reused}", soft_wrap=True)
     sides = [side for side in (report.old, report.new) if side is not None]
     rows: list[list[Any]] = [["dimensions", *(side.dim for side in sides)], ["index", *(side.index for side in sides)]]
     if report.judged:
@@ -59,14 +59,15 @@ def _show(report: ReembedReport) -> None:
     if report.gain is not None:
         gain = report.gain
         screen.print(f"nDCG changes by {gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}], "
-                     f"p = {gain.p_value:.3g} ({gain.n} judged queries)", markup=False)
+                     f"p = {gain.p_value:.3g} ({gain.n} judged queries)", markup=False, soft_wrap=True)
     if report.overlap is not None:
         screen.print(f"of the first {report.top_k}, both find {_interval(report.overlap)}; rank-biased overlap "
-                     f"{_interval(report.agreement)} ({report.queries} queries, {report.mode})", markup=False)
+                     f"{_interval(report.agreement)} ({report.queries} queries, {report.mode})", markup=False,
+                     soft_wrap=True)
     for note in report.notes:
-        screen.print(f"[yellow]note:[/] {escape(note)}")
+        screen.print(f"[yellow]note:[/] {escape(note)}", soft_wrap=True)
     screen.print(f"next: madang collection cut-over {report.collection}\n  or: madang collection forget-shadow "
-                 f"{report.collection}", markup=False)
+                 f"{report.collection}", markup=False, soft_wrap=True)
 
 
 def _interval(found: Interval | None) -> str:
