@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
-from madang.base.records import Record, Source, SparseVector
+from madang.base.records import Metadata, Record, Source, SparseVector
 from madang.store import checksums
 from madang.store.schema import get_meta, put_meta
 from madang.text.analyzer import Analyzer
@@ -39,9 +40,10 @@ class Writer:
         vectors = [np.asarray(r.values, dtype="<f4").tobytes() for r in records]
         sparse = [(row, *_arrays(r.sparse)) for row, r in zip(rows, records, strict=True) if r.sparse is not None]
         sparse_sums = {row: checksums.of_pair(row, indices, data) for row, indices, data in sparse}
-        heads = [(row, namespace, r.id, source, vector_sum, sparse_sums.get(row),
-                  checksums.of_text(row, r.document, r.context), json.dumps(r.metadata, ensure_ascii=False))
-                 for row, r, vector_sum in zip(rows, records, checksums.of_many(vectors, rows), strict=True)]
+        text_sums = [checksums.of_text(row, r.document, r.context) for row, r in zip(rows, records, strict=True)]
+        heads = list(zip(rows, repeat(namespace), [r.id for r in records], repeat(source),
+                         checksums.of_many(vectors, rows), map(sparse_sums.get, rows), text_sums,
+                         [_json(r.metadata) for r in records], strict=False))       # two of them are without an end
         self._db.executemany(
             f"INSERT INTO records({','.join(checksums.HEAD)}, document, context) VALUES({','.join('?' * 11)})",
             [(*head, checksum, r.document, r.context)
@@ -135,6 +137,19 @@ class Writer:
         self._db.executemany("INSERT INTO terms(term, term_id, checksum) VALUES(?, ?, ?)",
                              [(term, number, checksums.of_entry(number, term)) for term, number in fresh.items()])
         vocabulary.update(fresh)
+
+
+def _encoder() -> Callable[[Metadata], str]:
+    """`json.dumps` that leaves text as it is, made once: `json` makes one for each call, and that takes longer than to
+    use it."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:    # an interpreter other than CPython
+        return json.JSONEncoder(ensure_ascii=False).encode
+    encode = make(None, None, json.encoder.encode_basestring, None, ": ", ", ", False, False, False)
+    return lambda metadata: "".join(encode(metadata, 0))
+
+
+_json = _encoder()
 
 
 def indexed_text(document: str, context: str | None) -> str:
