@@ -115,6 +115,14 @@ def _apply_delete_kind(state: State, a: Arguments) -> None:
         del space[identity]
 
 
+def _clear(database: Database, a: Arguments) -> None:
+    database.open(a["collection"]).delete(delete_all=True, namespace=a["namespace"])
+
+
+def _apply_clear(state: State, a: Arguments) -> None:
+    _space(state, a).clear()
+
+
 def _query(database: Database, a: Arguments) -> None:
     found = database.open(a["collection"]).query(vector=vector_of("any", a["version"]), top_k=5,
                                                  namespace=a["namespace"], filter={"kind": {"$lt": 4}})
@@ -151,6 +159,7 @@ OPERATIONS: dict[str, Operation] = {
     "update": Operation(5, _draw_update, _update, _apply_update),
     "delete": Operation(3, _some_ids, _delete, _apply_delete),
     "delete_kind": Operation(2, lambda generator: {"kind": generator.randrange(5)}, _delete_kind, _apply_delete_kind),
+    "clear": Operation(1, lambda generator: {}, _clear, _apply_clear),
     "query": Operation(4, lambda generator: {}, _query),
     "create": Operation(1, lambda generator: {"extra": True}, create, _apply_create),
     "drop": Operation(1, lambda generator: {"extra": True}, _drop, _apply_drop),

@@ -63,6 +63,13 @@ class AgainstADict(RuleBasedStateMachine):
             del self.model[key]
         assert self.docs.delete(filter={"year": 1}, namespace=space) == len(gone)
 
+    @rule(space=SPACES)
+    def delete_all(self, space: str) -> None:
+        gone = [key for key in self.model if key[0] == space]
+        for key in gone:
+            del self.model[key]
+        assert self.docs.delete(delete_all=True, namespace=space) == len(gone)
+
     @rule()
     def reopen(self) -> None:
         self.database.close()
