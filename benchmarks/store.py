@@ -2,7 +2,7 @@
 
     make .venv-bench-store/installed                                   # the peers, once
     .venv/bin/python benchmarks/store.py [--dataset docs|million] [--rows N] [--target 0.98] [--rounds N] [--budget S]
-        [--part insert|open|query|churn|delete]... [--only NAME,...] [--limit-s S] [--folder DIR] [--json]
+        [--part insert|open|query|churn|delete]... [--only NAME,...] [--limit-s S] [--folder DIR] [--json] [--append]
 
 Records have an id, a vector, a year, a language, a part (0 to 999) and one or two tags. Each contender runs in
 processes of its own, one for each of these:
@@ -44,7 +44,7 @@ from rich.progress import Progress
 
 from benchmarks.ann import tune
 from benchmarks.datasets import FOLDER, NAMES, Dataset, load
-from benchmarks.results import Row
+from benchmarks.results import Row, append
 from benchmarks.store_contender import Contender
 from benchmarks.store_data import Fields, Truth
 from benchmarks.store_peers import CONTENDERS
@@ -159,7 +159,7 @@ class Contest:
             done = process.ask("load")
             closed = process.ask("close")
         mine["insert"] = {**done, "close": closed, "baseline_bytes": baseline, "peak_bytes": closed["peak_bytes"],
-                          "disk_bytes": self.size(kind)}
+                          "peak_anon_bytes": closed["peak_anon_bytes"], "disk_bytes": self.size(kind)}
 
     def open(self, kind: type[Contender]) -> None:
         """Medians over so many new processes as there are rounds."""
@@ -303,13 +303,18 @@ def measure(options: argparse.Namespace, data: Dataset | None = None) -> dict[st
 
 
 def rows() -> list[Row]:
-    """For RESULTS.md: one for each contender, and the ratios."""
+    """For RESULTS.md, with the options' defaults."""
     options = parsed([])
-    found = measure(options)
+    return _rows(options, measure(options))
+
+
+def _rows(options: argparse.Namespace, found: dict[str, Any]) -> list[Row]:
+    """One for each contender, and the ratios."""
     signature = f"{found['cores']} cores; " + ", ".join(dict.fromkeys(
         f"{package} {number}" for one in found["contenders"].values() for package, number in one.get("versions", {}).items()))
-    return [Row(f"stores, {found['dataset']} {found['n']:,} x {found['dim']}, {name}", line, "python benchmarks/store.py",
-                signature) for name, line in told(found).items()]
+    passed = " ".join(part for part in options.passed if part not in ("--append", "--json"))
+    return [Row(f"stores, {found['dataset']} {found['n']:,} x {found['dim']}, {name}", line,
+                f"python benchmarks/store.py {passed}".rstrip(), signature) for name, line in told(found).items()]
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
@@ -326,10 +331,11 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     options.add_argument("--limit-s", type=float, default=900, help="seconds of work in one process")
     options.add_argument("--folder", default="", help="where stores are made, on the disk to measure")
     options.add_argument("--json", action="store_true", help="one line of JSON instead of tables")
+    options.add_argument("--append", action="store_true", help="append what was measured to RESULTS.md")
     chosen = options.parse_args(arguments)
     if unknown := set(chosen.only) - {kind.name for kind in CONTENDERS}:
         options.error(f"--only: unknown: {', '.join(sorted(unknown))}")
-    chosen.part = tuple(chosen.part or PARTS)
+    chosen.part, chosen.passed = tuple(chosen.part or PARTS), arguments
     return chosen
 
 
@@ -340,6 +346,8 @@ def main() -> None:
         print(json.dumps(result))
     else:
         show(result)
+    if options.append:
+        append(_rows(options, result))
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def _written(mine: dict[str, Any]) -> dict[str, Any]:
             sums = np.cumsum([step[f"{clock}_s"] for step in steps])
             for name, seconds in zip(("insert", "searchable", "indexed"), sums.tolist(), strict=True):
                 line[f"{name}_per_s_{clock}"] = insert["records"] / max(seconds, 1e-9)
-        line |= {name: insert[name] for name in ("disk_bytes", "baseline_bytes", "peak_bytes")}
+        line |= {name: insert[name] for name in ("disk_bytes", "baseline_bytes", "peak_bytes", "peak_anon_bytes")}
     if opened := mine.get("open"):
         line |= {"open_s": opened["wall_s"], "open_with_imports_s": opened["with_imports_s"]}
     if delete := mine.get("delete"):
@@ -97,7 +97,8 @@ def _told(found: dict[str, Any], name: str) -> str:
     if "insert_per_s_wall" in line:
         parts.append(f"insert {line['insert_per_s_wall']:,.0f}/s ({line['insert_per_s_cpu']:,.0f} per CPU s), indexed "
                      f"{line['indexed_per_s_wall']:,.0f}/s, disk {line['disk_bytes'] / 1e6:,.0f} MB, peak "
-                     f"{line['peak_bytes'] / 1e6:,.0f} MB (baseline {line['baseline_bytes'] / 1e6:,.0f})")
+                     f"{line['peak_bytes'] / 1e6:,.0f} MB (of it anonymous {line['peak_anon_bytes'] / 1e6:,.0f}; baseline "
+                     f"{line['baseline_bytes'] / 1e6:,.0f})")
     if "open_s" in line:
         parts.append(f"open {line['open_s'] * 1000:,.0f} ms (with imports {line['open_with_imports_s'] * 1000:,.0f})")
     for way, value in line.items():
@@ -132,16 +133,16 @@ def show(found: dict[str, Any]) -> None:
           f"cores, {found['rounds']} rounds; medians [quartiles]")
     lines = found["lines"]
     print(f"\n{'writing':16}{'insert/s':>10}{'per CPU s':>10}{'searchable':>11}{'indexed/s':>10}{'per CPU s':>10}"
-          f"{'disk MB':>9}{'peak MB':>9}{'base MB':>9}{'open ms':>9}{'+imports':>9}{'delete/s':>10}  durable")
+          f"{'disk MB':>9}{'peak MB':>9}{'anon MB':>9}{'base MB':>9}{'open ms':>9}{'+imports':>9}{'delete/s':>10}  durable")
     for name, line in lines.items():
         if "insert_per_s_wall" in line:
             rates = [line[key] for key in ("insert_per_s_wall", "insert_per_s_cpu", "searchable_per_s_wall",
                                            "indexed_per_s_wall", "indexed_per_s_cpu")]
-            sizes = [line[key] / 1e6 for key in ("disk_bytes", "peak_bytes", "baseline_bytes")]
+            sizes = [line[key] / 1e6 for key in ("disk_bytes", "peak_bytes", "peak_anon_bytes", "baseline_bytes")]
             times = [line[key] * 1000 if key in line else float("nan") for key in ("open_s", "open_with_imports_s")]
             cells = [f"{value:{width},.0f}" for value, width in zip(
                 [*rates, *sizes, *times, line.get("delete_per_s_wall", float("nan"))],
-                (10, 10, 11, 10, 10, 9, 9, 9, 9, 9, 10), strict=True)]
+                (10, 10, 11, 10, 10, 9, 9, 9, 9, 9, 9, 10), strict=True)]
             print(f"{name:16}{''.join(cells)}  {found['contenders'][name]['durable']}")
     _show_searches(found)
     changed = {name: line for name, line in lines.items() if "churn_recall" in line}

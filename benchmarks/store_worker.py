@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -51,19 +52,37 @@ def cpu_seconds() -> float:
 
 
 def memory() -> dict[str, int]:
-    """Resident bytes now and at their peak, processes this one started included."""
+    """Resident bytes now and at their peak, and those of them that no file holds, at their peak (0 where the system does
+    not tell); processes this one started included."""
     if not Path("/proc/self/status").exists():
         import resource
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-        return {"now_bytes": peak, "peak_bytes": peak}
-    sums = {"VmRSS": 0, "VmHWM": 0}
+        return {"now_bytes": peak, "peak_bytes": peak, "peak_anon_bytes": 0}
+    return {"now_bytes": resident("VmRSS"), "peak_bytes": resident("VmHWM"),
+            "peak_anon_bytes": max(Watch.most, resident("RssAnon"))}
+
+
+def resident(what: str) -> int:
+    """Bytes, as Linux names them; a process that has just ended has none."""
+    found = 0
     for pid in family():
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            name, _, value = line.partition(":")
-            if name in sums:
-                sums[name] += int(value.split()[0]) * 1024
-    return {"now_bytes": sums["VmRSS"], "peak_bytes": sums["VmHWM"]}
+        with suppress(OSError):
+            found += sum(int(line.split()[1]) * 1024 for line in Path(f"/proc/{pid}/status").read_text().splitlines()
+                         if line.startswith(f"{what}:"))
+    return found
+
+
+class Watch(threading.Thread):
+    """Looks at the anonymous memory ten times a second, since Linux keeps no peak of it: what is mapped from files can be
+    dropped when others need the memory, and is not a store's to answer for."""
+
+    most = 0
+
+    def run(self) -> None:
+        while True:
+            Watch.most = max(Watch.most, resident("RssAnon"))
+            time.sleep(0.1)
 
 
 def clocked(function: Callable[[], Any]) -> dict[str, float]:
@@ -90,6 +109,8 @@ class Worker:
         """Import the contender's libraries. `started`: time.time() when the process was asked for."""
         self.started = started
         self.contender.imports()
+        if Path("/proc/self/status").exists():
+            Watch(daemon=True).start()
         return {"versions": {package: version(package) for package in self.contender.packages}, **memory()}
 
     def create(self) -> dict[str, Any]:

@@ -147,6 +147,14 @@ def _apply_delete_kind(state: State, a: Arguments) -> None:
         del space[identity]
 
 
+def _clear(database: Database, a: Arguments) -> None:
+    database.open(a["collection"]).delete(delete_all=True, namespace=a["namespace"])
+
+
+def _apply_clear(state: State, a: Arguments) -> None:
+    _space(state, a).clear()
+
+
 def _query(database: Database, a: Arguments) -> None:
     docs = database.open(a["collection"])
     found = _embedded(docs, lambda model: docs.query(vector=vector_of("any", a["version"], model), top_k=5,
@@ -219,6 +227,7 @@ OPERATIONS: dict[str, Operation] = {
     "update": Operation(5, _draw_update, _update, _apply_update),
     "delete": Operation(3, _some_ids, _delete, _apply_delete),
     "delete_kind": Operation(2, lambda generator: {"kind": generator.randrange(5)}, _delete_kind, _apply_delete_kind),
+    "clear": Operation(1, lambda generator: {}, _clear, _apply_clear),
     "query": Operation(4, lambda generator: {}, _query),
     "create": Operation(1, lambda generator: {"extra": True}, create, _apply_create),
     "drop": Operation(1, lambda generator: {"extra": True}, _drop, _apply_drop),

@@ -586,3 +586,22 @@ def test_the_kernel_refuses(change: dict[str, Any], message: str) -> None:
              "queries": random(1, 9), "k": 2, "metric": "dot"}
     with pytest.raises(ValueError, match=message):
         _kernel.sieved_search(**(given | change))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux how much memory is in use")
+def test_memory_goes_back_to_the_system() -> None:
+    """Small things that stay lie between large ones that go, as in a store that is being loaded."""
+    def used() -> int:
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+        return int(line.split()[1]) * 1024
+
+    vectors = np.random.default_rng(1).standard_normal((256, 384), dtype=np.float32)
+    before, indexes, kept = used(), [], []
+    for n in range(200):
+        indexes.append(Flat())
+        indexes[-1].add(vectors)
+        kept.append(bytes(n * 100))
+    full = used()
+    assert full - before > 200 * vectors.nbytes
+    indexes.clear()
+    assert used() - before < (full - before) / 5

@@ -47,6 +47,18 @@ def test_order_and_repetition_do_not_matter() -> None:
     assert bitmaps.bitmap_of(np.array([9, 3, 70_000, 3], dtype=np.uint32)) == BitMap([3, 9, 70_000])
 
 
+@pytest.mark.parametrize("name", [*MEMBERS, "4,096 in one container", "4,097 in one container"])
+def test_from_any_order(name: str) -> None:
+    members = MEMBERS[name] if name in MEMBERS else np.r_[
+        np.arange(0, 2 * int(name[:5].replace(",", "")), 2), 65_536:75_000].astype(np.uint32)
+    mixed = np.random.default_rng(3).permutation(np.concatenate([members, members[::3]]))
+    found, expected = bitmaps.bitmap_in_any_order(mixed), BitMap(members.tolist())
+    assert found == expected
+    for bitmap in (found, expected):
+        bitmap.run_optimize()
+    assert found.serialize() == expected.serialize()     # as it is saved
+
+
 def test_union_of_none_one_and_several() -> None:
     assert bitmaps.union([]) == BitMap()
     assert bitmaps.union([BitMap([1])]) == BitMap([1])

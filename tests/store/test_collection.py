@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,13 @@ class AgainstADict(RuleBasedStateMachine):
         for key in gone:
             del self.model[key]
         assert self.docs.delete(filter={"year": 1}, namespace=space) == len(gone)
+
+    @rule(space=SPACES)
+    def delete_all(self, space: str) -> None:
+        gone = [key for key in self.model if key[0] == space]
+        for key in gone:
+            del self.model[key]
+        assert self.docs.delete(delete_all=True, namespace=space) == len(gone)
 
     @rule()
     def reopen(self) -> None:
@@ -195,6 +203,12 @@ def test_pages_of_ids(docs: Collection) -> None:
     (lambda d: d.upsert([{"id": "a", "values": [1, 2, 3], "document": "\ud800"}]), "lone surrogate"),
     (lambda d: d.upsert([{"id": "a", "values": [1, 2, 3], "sparse": {"indices": [1, 1], "values": [1, 2]}}]),
      "distinct whole numbers"),
+    (lambda d: d.upsert([{"id": f"r{n}", "values": [1, 2, math.nan if n == 300 else 3]} for n in range(600)]),
+     "record 'r300': values contains NaN"),
+    (lambda d: d.upsert([{"id": "a", "values": [1, 2, math.inf]}, {"id": "a", "values": [1, 2, 3]}]),
+     "record 'a': values contains NaN or infinity"),
+    (lambda d: d.upsert([{"id": "a", "values": [1, 2, 3], "extra": 1, "another": 1}]), "unknown field 'another'"),
+    (lambda d: d.upsert([{"id": "a", "values": [1, 2, 3], "metadata": {"k": ["x", 1]}}]), "record 'a': metadata: value"),
     (lambda d: d.upsert({"id": "a"}), "must be a list of records"),
     (lambda d: d.upsert(["a"]), "must be a Record or a dict"),
     (lambda d: d.query(), "needs a vector, a text, a sparse"),

@@ -7,7 +7,10 @@ the k best (kernel/sieve.hpp). The answers are the same to the bit.
 
 from __future__ import annotations
 
+import mmap
+import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -23,6 +26,8 @@ from madang.index.protocol import Allow, Metric, Rows, Scores, Vectors
 _LINE = 64                                # bytes in a cache line: a vector register that crosses one loads slower
 _CODED = range(64, 1 << 16)               # dimensions that codes are worth keeping for, and can be
 _TOGETHER = 5                             # queries from which on they share so much that float32 is as fast
+_OWN_PAGES = 64 << 10                     # bytes from which an array gets pages of its own
+_HUGE_PAGES = 4 << 20                     # ... and is worth huge ones
 
 Codes = NDArray[np.uint8]
 
@@ -276,9 +281,20 @@ class Flat:
 
 def _aligned(n: int, dim: int) -> Vectors:
     """An uninitialised float32 array (n, dim) that starts on a cache line."""
-    room = np.empty(n * dim * 4 + _LINE, dtype=np.uint8)
+    size = n * dim * 4
+    room = _pages(size) if size >= _OWN_PAGES and os.name == "posix" else np.empty(size + _LINE, dtype=np.uint8)
     start = -room.ctypes.data % _LINE
-    return room[start:start + n * dim * 4].view(np.float32).reshape(n, dim)
+    return room[start:start + size].view(np.float32).reshape(n, dim)
+
+
+def _pages(size: int) -> NDArray[np.uint8]:
+    """Memory that goes back to the system with the array. What is given back to `malloc`, it mostly keeps: after a
+    load that was twice what the index takes."""
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if size >= _HUGE_PAGES and hasattr(mmap, "MADV_HUGEPAGE"):      # as NumPy does
+        with suppress(OSError):
+            pages.madvise(mmap.MADV_HUGEPAGE)
+    return np.frombuffer(pages, dtype=np.uint8)
 
 
 def _codes(n: int, dim: int) -> Codes:

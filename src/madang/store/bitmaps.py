@@ -19,6 +19,7 @@ Slots = NDArray[np.uint32]
 _TYPE = "I" if array.array("I").itemsize == 4 else "L"
 _NO_RUNS, _RUNS = 12346, 12347       # the format's two cookies
 _BITSET = 4096                       # a container of more elements is a bitset of 8 KiB
+_DENSE = 16                          # from one slot in so many, setting them one by one is faster than sorting
 _SPARSE = 32                         # below one slot in so many, scattering is faster than unpacking
 _Container = tuple[int, str, NDArray[np.uint8]]
 
@@ -28,6 +29,16 @@ def bitmap_of(slots: Slots) -> BitMap:
     values = array.array(_TYPE)
     values.frombytes(np.ascontiguousarray(slots, dtype=np.uint32).view(np.uint8).data)
     return BitMap(values)
+
+
+def bitmap_in_any_order(slots: Slots) -> BitMap:
+    """A bitmap of slots (n,), unsorted, perhaps repeated."""
+    top = int(slots.max()) + 1 if len(slots) > _BITSET else 0
+    if len(slots) * _DENSE < top or not top:
+        return bitmap_of(np.sort(slots))
+    found = np.zeros(-(-top // 65536) * 65536, dtype=bool)
+    found[slots] = True
+    return _of_mask(found)
 
 
 def union(bitmaps: Sequence[BitMap]) -> BitMap:
@@ -56,6 +67,20 @@ def mask(bitmap: BitMap, n: int) -> NDArray[np.bool_]:
             break
         _fill(found[key * 65536:(key + 1) * 65536], kind, data)
     return found[:n]
+
+
+def _of_mask(found: NDArray[np.bool_]) -> BitMap:
+    """A bitmap of the true places of a mask (n,), n a multiple of 65,536: written in the portable format."""
+    bits = np.packbits(found, bitorder="little").reshape(-1, 8192)
+    blocks = found.reshape(-1, 65536)
+    counts = np.count_nonzero(blocks, axis=1)
+    keys = np.flatnonzero(counts)
+    payloads = [bits[key] if counts[key] > _BITSET else np.flatnonzero(blocks[key]).astype("<u2").view(np.uint8)
+                for key in keys.tolist()]
+    head = np.stack([keys, counts[keys] - 1], axis=1).astype("<u2")
+    ends = 8 + 8 * len(keys) + np.cumsum([0, *map(len, payloads)])
+    return BitMap.deserialize(b"".join([struct.pack("<II", _NO_RUNS, len(keys)), head.tobytes(),
+                                        ends[:-1].astype("<u4").tobytes(), *map(bytes, payloads)]))
 
 
 def _fill(block: NDArray[np.bool_], kind: str, data: NDArray[np.uint8]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 from madang.base.errors import Conflict, Corrupt, InvalidInput, NotFound
 from madang.base.records import Filter, QueryResult, Record, Source, SourceInfo
 from madang.index.specs import spec_of
-from madang.store import backup, derived, embeddings, filters, schema, search, snapshots, validate
+from madang.store import backup, bitmaps, derived, embeddings, filters, schema, search, snapshots, validate
 from madang.store.audit import CollectionAudit, Repaired, measured, repaired
 from madang.store.backup import BackupInfo
 from madang.store.connections import Connections
@@ -111,14 +110,13 @@ class Collection:
             raise InvalidInput("delete needs exactly one of ids, filter and delete_all=True.")
         validate.namespace_name(namespace)
         wanted = validate.ids(ids) if ids is not None else None
-        tree = filters.parse(filter) if filter is not None else None
+        tree = filters.parsed(filter) if filter is not None else None
         with self._write() as writer:
             if wanted is not None:
                 return writer.delete_ids(wanted, namespace, by_hand=True)
-            rows = self._matching(tree, namespace)
-            if delete_all:
-                self._db.execute("DELETE FROM sources WHERE namespace = ?", (namespace,))
-            return writer.delete_rows(rows, by_hand=True)
+            if tree is None:
+                return writer.delete_namespace(namespace)
+            return writer.delete_rows(self._matching(tree, namespace), by_hand=True)
 
     def replace_sources(self, batch: Sequence[tuple[Source, Sequence[Record]]], namespace: str = "",
                         embedder: str | None = None) -> int:
@@ -161,12 +159,11 @@ class Collection:
                              embeddings.live(self._meta).spec.get("precision"))
         return records
 
-    def _matching(self, tree: filters.Tree | None, namespace: str) -> list[int]:
-        """The rows of a namespace that a filter matches, in the transaction that will delete them."""
-        rows: list[int] = []
-        for block in Reader(self._db, self._path).records(vectors=False):
-            rows += [row for row, space, text in zip(block.rows.tolist(), block.namespaces, block.metadata, strict=True)
-                     if space == namespace and (tree is None or tree.matches(json.loads(text)))]
+    def _matching(self, tree: filters.Parsed, namespace: str) -> list[int]:
+        """The rows of a namespace that a filter matches, in the transaction that will delete them: nobody else can
+        change what the view has seen."""
+        with self._current.view() as view:
+            rows: list[int] = view.rows.view()[bitmaps.rows(view.allowed(namespace, tree))].tolist()
         return rows
 
     def reanalyze(self) -> int:

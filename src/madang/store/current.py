@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
@@ -23,6 +24,7 @@ from madang.store.view import View
 _MAX_WAITING = 100_000     # vectors that may wait for the index before writers wait for it, too
 _PATIENCE_S = 600.0
 _TRUST_S = 0.1             # for so long, a number that has not changed is believed
+_LATELY_S = 0.5            # since the last write began
 
 
 class Current:
@@ -50,6 +52,7 @@ class Current:
         self._seen: bytes | None = None    # its number, before that state was read
         self._trusted_until = 0.0
         self._closed = False
+        self._written_at = 0.0
         self.indexer = Indexer(self._step, path.parent.name)
 
     # For readers
@@ -170,6 +173,7 @@ class Current:
     def wait_for_room(self) -> None:
         """Where the index is far behind, writers wait for it: what it has not absorbed is in memory and compared one by
         one."""
+        self._written_at = time.monotonic()
         view = self._view
         if view is not None and view.spec == self.spec and self._waiting() > _MAX_WAITING:
             self.indexer.wait_for(lambda: self._waiting() <= _MAX_WAITING, _PATIENCE_S)
@@ -200,7 +204,7 @@ class Current:
             self._change_index()
         elif block is not None:
             cut, slots, vectors = block
-            view.absorb(slots, vectors, threads=0)
+            view.absorb(slots, vectors, threads=self._threads())
             with self._guard:
                 view.absorbed(cut, slots)
         elif gone is not None:
@@ -210,6 +214,10 @@ class Current:
                 self._save(view)
             return False
         return True
+
+    def _threads(self) -> int:
+        """For the index to build with, 0 for all there are: one core is left to whoever is writing."""
+        return max(1, (os.cpu_count() or 1) - 1) if time.monotonic() - self._written_at < _LATELY_S else 0
 
     def _change_index(self) -> None:
         """Build a view with the index that is wanted now beside the old one, which answers meanwhile, and swap."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyroaring import BitMap
 
-from madang.store.bitmaps import Slots, bitmap_of, mask, union
+from madang.store.bitmaps import Slots, bitmap_in_any_order, bitmap_of, mask, union
 
 Keys = NDArray[Any]                  # float64, int64 or uint64
 Checks = NDArray[np.uint64]          # the second halves of 128-bit digests
@@ -97,7 +97,7 @@ class Run:
         """Slots of any of the keys (k,)."""
         found = self._find(keys, checks)
         if self.starts is None:
-            return bitmap_of(np.sort(self.slots[found]))
+            return bitmap_in_any_order(self.slots[found])
         start, end = self.starts[found].astype(np.int64), self.starts[found + 1].astype(np.int64)
         large = end - start > _LARGE
         parts = [self._bitmap(*key) for key in zip(*(a[large].tolist() for a in (found, start, end)), strict=True)]
@@ -107,7 +107,7 @@ class Run:
         elif len(size):
             before = np.cumsum(size) - size
             places = np.arange(size.sum()) + np.repeat(start - before, size)
-            parts.append(bitmap_of(np.sort(self.slots[places])))
+            parts.append(bitmap_in_any_order(self.slots[places]))
         return union(parts)
 
     def _find(self, keys: Keys, checks: Checks | None) -> NDArray[np.int64]:
@@ -134,7 +134,7 @@ class Run:
     def _range(self, low: int, high: int) -> BitMap:
         start, end = self._start(low), self._start(high)
         if end - start <= max(_DIRECT, len(self.slots) // _PREFIXES):
-            return bitmap_of(np.sort(self.slots[start:end]))
+            return bitmap_in_any_order(self.slots[start:end])
         return self._prefix(end) - self._prefix(start) if start else self._prefix(end)
 
     def _prefix(self, end: int) -> BitMap:
@@ -148,7 +148,7 @@ class Run:
         near, bitmap = int(ends[right]), kept[right]
         if near == end:
             return bitmap
-        between = bitmap_of(np.sort(self.slots[min(near, end):max(near, end)]))
+        between = bitmap_in_any_order(self.slots[min(near, end):max(near, end)])
         return bitmap | between if near < end else bitmap - between
 
     def _make_prefixes(self) -> tuple[NDArray[np.int64], list[BitMap]]:
@@ -159,7 +159,7 @@ class Run:
             ends = np.linspace(0, len(self.slots), _PREFIXES + 1).astype(np.int64)
         kept = [BitMap()]
         for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
-            kept.append(kept[-1] | bitmap_of(np.sort(self.slots[start:end])))
+            kept.append(kept[-1] | bitmap_in_any_order(self.slots[start:end]))
         return ends, kept
 
     def size_bytes(self) -> int:

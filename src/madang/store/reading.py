@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,12 +21,13 @@ from madang.base.errors import Corrupt
 from madang.base.records import Record, Source, SparseVector, Vector
 from madang.store import checksums
 from madang.store.schema import VECTORS, damaged, get_meta, sums_in_vectors
+from madang.store.schema import marks as _marks
+from madang.store.schema import parts as _parts
 
 _AT_ONCE = 8192
 _HEAD = ", ".join(f"r.{column}" for column in checksums.HEAD)
 _METADATA = checksums.HEAD.index("metadata")
 _LAST = 2**63 - 1
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,13 +325,3 @@ class Reader:
     def _damaged_record(self, head: Sequence[Any], what: str) -> Corrupt:
         space = f" in namespace {head[1]!r:.80}" if head[1] else ""
         return damaged(self._path, f"{what} of record {head[2]!r:.80}{space} (row {head[0]})")
-
-
-def _parts(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
-    """In parts that one statement can take."""
-    for start in range(0, len(values), 500):
-        yield values[start:start + 500]
-
-
-def _marks(part: Sequence[object]) -> str:
-    return ",".join("?" * len(part))

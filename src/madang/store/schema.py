@@ -6,9 +6,10 @@ import errno
 import json
 import os
 import sqlite3
+from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from madang.base.errors import Corrupt, InvalidInput, Locked, MadangError
 from madang.store import checksums
@@ -17,6 +18,7 @@ FORMAT = 3
 _EARLIER = 2                     # still read, and brought up to date by the first write
 FILE_NAME = "records.db"
 COPY_INFO = "info.json"         # beside the records of a snapshot
+_T = TypeVar("_T")
 _NEEDED = ("dim", "metric", "index", "embedder", "sequence", "next_row", "next_tombstone")
 PAGE_SIZES = (8192, 16384, 32768)
 _LOG_BYTES = 16 << 20            # what is kept of the write-ahead log between transactions
@@ -185,6 +187,17 @@ def get_meta(connection: sqlite3.Connection, path: Path, key: str) -> Any:
     """One metadata key, None where it was never set. Raises `Corrupt` for one that is damaged."""
     found = connection.execute("SELECT value, checksum FROM meta WHERE key = ?", (key,)).fetchone()
     return None if found is None else _meta_value(path, key, *found)
+
+
+def parts(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """In parts that one statement can name: SQLite may be built for 999 values at most."""
+    for start in range(0, len(values), 500):
+        yield values[start:start + 500]
+
+
+def marks(values: Sequence[object]) -> str:
+    """A place in a statement for each."""
+    return ",".join("?" * len(values))
 
 
 def forget_tombstones(connection: sqlite3.Connection, up_to: int) -> None:

@@ -7,6 +7,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ MAX_ATTRIBUTES_BYTES = 256 * 1024
 MAX_TOP_K = 10_000
 MAX_DIM = 20_000
 _MOST_HALF = 65504.0
+_AT_ONCE = 256          # vectors checked together, few enough to stay in the cache
 _NAME = re.compile(r"[^\W_][\w.-]{0,62}", re.UNICODE)
 
 
@@ -56,7 +58,14 @@ def top_k(value: Any) -> int:
 
 
 def vector(values: Any, dim: int, where: str) -> Vector:
-    """A float32 vector (dim,) from a list or array of numbers."""
+    """A float32 vector (dim,) from a list or array of finite numbers."""
+    array = _array(values, dim, where)
+    if not np.isfinite(array).all():
+        raise InvalidInput(f"{where} contains NaN or infinity.")
+    return array
+
+
+def _array(values: Any, dim: int, where: str) -> Vector:
     try:
         array = np.asarray(values, dtype=np.float32)
     except (TypeError, ValueError):
@@ -65,8 +74,6 @@ def vector(values: Any, dim: int, where: str) -> Vector:
         shape = array.shape[0] if array.ndim == 1 else array.shape
         raise InvalidInput(f"{where} has dimension {shape}, but the collection has {dim}.",
                            remedy="Use the embedder the collection was made with, or make a new collection.")
-    if not np.isfinite(array).all():
-        raise InvalidInput(f"{where} contains NaN or infinity.")
     return array
 
 
@@ -119,13 +126,13 @@ def metadata(value: Any, where: str) -> Metadata:
         raise InvalidInput(f"{where} must be an object, not {value!r:.80}.")
     size = 2
     for key, item in value.items():
-        if not isinstance(key, str) or not key or key.startswith("$"):
+        if not isinstance(key, str) or not key or key[0] == "$":
             raise InvalidInput(f"{where}: key {key!r} must be text that does not start with '$'.")
-        for part in (key, *item) if isinstance(item, list) else (key, item):
-            if isinstance(part, str):  # ASCII needs no look at its bytes, and most of it is
-                size += 3 + (len(part) if part.isascii() else len((text(part, f"{where}: {key!r:.80}") or "").encode()))
-        if isinstance(item, str) or (isinstance(item, list) and all(isinstance(part, str) for part in item)):
-            pass
+        size += 3 + (len(key) if key.isascii() else _bytes(key, key, where))    # most text is ASCII: a byte a character
+        if isinstance(item, str):
+            size += 3 + (len(item) if item.isascii() else _bytes(item, key, where))
+        elif isinstance(item, list) and all(isinstance(part, str) for part in item):
+            size += sum([3 + (len(part) if part.isascii() else _bytes(part, key, where)) for part in item])
         elif (isinstance(item, int) and -2**63 <= item < 2**63) or (isinstance(item, float) and math.isfinite(item)):
             size += 8
         else:
@@ -149,6 +156,11 @@ def attributes(value: Mapping[str, Any] | None) -> dict[str, Any]:
     return kept
 
 
+def _bytes(part: str, key: str, where: str) -> int:
+    """Of text that UTF-8 can hold."""
+    return len((text(part, f"{where}: {key!r:.80}") or "").encode())
+
+
 def text(value: Any, where: str) -> str | None:
     """Text that can be stored: no lone surrogates."""
     if value is None:
@@ -169,35 +181,55 @@ def records(items: Iterable[Record | Mapping[str, Any]], dim: int) -> list[Recor
     if isinstance(items, Mapping | str) or not isinstance(items, Iterable):
         raise InvalidInput(f"records must be a list of records, not {items!r:.80}.")
     unique: dict[str, Record] = {}
+    unseen: list[Record] = []
     for position, item in enumerate(items):
         record = _record(item, position, dim)
         unique.pop(record.id, None)
         unique[record.id] = record
+        unseen.append(record)
+        if len(unseen) == _AT_ONCE:
+            _check_finite(unseen)
+            unseen.clear()
+    _check_finite(unseen)
     return list(unique.values())
 
 
+def _check_finite(some: Sequence[Record]) -> None:
+    """Of many vectors at once: NumPy's calls, one for each, would take longer than the look."""
+    if not some:
+        return
+    finite = np.isfinite(np.stack([np.asarray(record.values) for record in some])).all(axis=1)
+    if not finite.all():
+        wrong = some[int(np.argmin(finite))]
+        raise InvalidInput(f"record {wrong.id!r:.60}: values contains NaN or infinity.")
+
+
 _FIELDS = ("id", "values", "sparse", "metadata", "document", "context")
+_KNOWN = frozenset(_FIELDS)
+_given = attrgetter(*_FIELDS)
 
 
 def _record(item: Record | Mapping[str, Any], position: int, dim: int) -> Record:
-    if isinstance(item, Mapping):
-        unknown = sorted(str(key) for key in set(item) - set(_FIELDS))
-        if unknown:
-            raise InvalidInput(f"record {position}: unknown field {unknown[0]!r}.",
+    if isinstance(item, Record):
+        identity, values, sparsely, about, document, context = _given(item)
+    elif isinstance(item, Mapping):
+        if not _KNOWN.issuperset(item):
+            raise InvalidInput(f"record {position}: unknown field {min(str(key) for key in set(item) - _KNOWN)!r}.",
                                remedy=f"Known: {', '.join(_FIELDS)}.")
-        item = Record(**{"id": None, **item})
-    if not isinstance(item, Record):
+        identity, values, sparsely, about, document, context = map(item.get, _FIELDS)
+    else:
         raise InvalidInput(f"record {position} must be a Record or a dict, not {item!r:.80}.")
     try:
-        identity = record_id(item.id)
+        record_id(identity)
     except InvalidInput as error:
         raise InvalidInput(f"record {position}: {error.message}") from None
-    where = f"record {identity!r:.60}"
-    if item.values is None:
-        raise InvalidInput(f"{where} has no values.", remedy=f"Give a vector of {dim} numbers.")
-    return Record(identity, vector(item.values, dim, f"{where}: values"), sparse(item.sparse, f"{where}: sparse"),
-                  metadata(item.metadata, f"{where}: metadata"), text(item.document, f"{where}: document"),
-                  text(item.context, f"{where}: context"))
+    if values is None:
+        raise InvalidInput(f"record {identity!r:.60} has no values.", remedy=f"Give a vector of {dim} numbers.")
+    try:
+        return Record(identity, _array(values, dim, "values"), None if sparsely is None else sparse(sparsely, "sparse"),
+                      metadata(about, "metadata"), text(document, "document"), text(context, "context"))
+    except InvalidInput as error:       # only now is it worth the time to say which
+        raise InvalidInput(f"record {identity!r:.60}: {error.message}", remedy=error.remedy) from None
 
 
 def ids(values: Sequence[str]) -> list[str]:

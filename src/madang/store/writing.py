@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 
-from madang.base.records import Record, Source, SparseVector
+from madang.base.records import Metadata, Record, Source, SparseVector
 from madang.store import checksums
-from madang.store.schema import VECTORS, get_meta, put_meta
+from madang.store.schema import VECTORS, get_meta, marks, parts, put_meta
 from madang.text.analyzer import Analyzer
+
+_OF_ROWS = ("records", *VECTORS, "sparse", "postings")     # the tables with a row for each row
 
 
 class Writer:
@@ -39,9 +42,10 @@ class Writer:
         vectors = [np.asarray(r.values, dtype="<f4").tobytes() for r in records]
         sparse = [(row, *_arrays(r.sparse)) for row, r in zip(rows, records, strict=True) if r.sparse is not None]
         sparse_sums = {row: checksums.of_pair(row, indices, data) for row, indices, data in sparse}
-        heads = [(row, namespace, r.id, source, vector_sum, sparse_sums.get(row),
-                  checksums.of_text(row, r.document, r.context), json.dumps(r.metadata, ensure_ascii=False))
-                 for row, r, vector_sum in zip(rows, records, checksums.of_many(vectors, rows), strict=True)]
+        text_sums = [checksums.of_text(row, r.document, r.context) for row, r in zip(rows, records, strict=True)]
+        heads = list(zip(rows, repeat(namespace), [r.id for r in records], repeat(source),
+                         checksums.of_many(vectors, rows), map(sparse_sums.get, rows), text_sums,
+                         [_json(r.metadata) for r in records], strict=False))       # two of them are without an end
         self._db.executemany(
             f"INSERT INTO records({','.join(checksums.HEAD)}, document, context) VALUES({','.join('?' * 11)})",
             [(*head, checksum, r.document, r.context)
@@ -67,30 +71,40 @@ class Writer:
 
     def delete_ids(self, ids: Sequence[str], namespace: str, by_hand: bool = False) -> int:
         """Delete records by id; unknown ids are ignored. Returns how many there were."""
-        rows: list[int] = []
-        for start in range(0, len(ids), 500):
-            part = ids[start:start + 500]
-            marks = ",".join("?" * len(part))
-            rows += [row for (row,) in self._db.execute(
-                f"SELECT row FROM records WHERE namespace = ? AND id IN ({marks})", (namespace, *part))]
+        rows = [row for part in parts(list(dict.fromkeys(ids))) for (row,) in self._db.execute(
+            f"SELECT row FROM records WHERE namespace = ? AND id IN ({marks(part)})", (namespace, *part))]
         return self.delete_rows(rows, by_hand)
 
+    def delete_namespace(self, namespace: str) -> int:
+        """Delete its records and its sources. Returns how many records there were."""
+        self._db.execute("DELETE FROM sources WHERE namespace = ?", (namespace,))
+        rows = [row for (row,) in self._db.execute("SELECT row FROM records WHERE namespace = ?", (namespace,))]
+        if self._db.execute("SELECT 1 FROM records WHERE namespace <> ? LIMIT 1", (namespace,)).fetchone():
+            return self.delete_rows(rows)
+        for table in _OF_ROWS:      # SQLite frees the pages without looking at the rows
+            self._db.execute(f"DELETE FROM {table}")
+        return self._bury(rows)
+
     def delete_rows(self, rows: Sequence[int], by_hand: bool = False) -> int:
-        """Delete rows and leave a tombstone for each.
+        """Delete rows that there are, and leave a tombstone for each. Returns how many.
 
         `by_hand`: not by replacing their source. The source then no longer is what its hash says, and the next ingest
         must do it again.
         """
-        keys = [(row,) for row in rows]
-        if by_hand:
-            self._db.executemany("UPDATE sources SET content_hash = '' WHERE source = "
-                                 "(SELECT source FROM records WHERE row = ?)", keys)
-        for table in ("records", *VECTORS, "sparse", "postings"):
-            self._db.executemany(f"DELETE FROM {table} WHERE row = ?", keys)
+        for part in parts(sorted(rows)):
+            chosen = f"row IN ({marks(part)})"
+            if by_hand:
+                self._db.execute("UPDATE sources SET content_hash = '' WHERE source IN "
+                                 f"(SELECT source FROM records WHERE {chosen})", part)
+            for table in _OF_ROWS:
+                self._db.execute(f"DELETE FROM {table} WHERE {chosen}", part)
+        return self._bury(rows)
+
+    def _bury(self, rows: Sequence[int]) -> int:
         first = self._reserve("next_tombstone", len(rows))
         self._db.executemany("INSERT INTO tombstones VALUES(?, ?, ?)",
                              [(n, row, checksums.of_entry(n, row)) for n, row in enumerate(rows, start=first)])
-        return len(keys)
+        return len(rows)
 
     def replace_source(self, source: Source, records: Sequence[Record], namespace: str) -> int:
         """One source and its records, in place of what it had. Returns the source's number."""
@@ -136,6 +150,19 @@ class Writer:
         self._db.executemany("INSERT INTO terms(term, term_id, checksum) VALUES(?, ?, ?)",
                              [(term, number, checksums.of_entry(number, term)) for term, number in fresh.items()])
         vocabulary.update(fresh)
+
+
+def _encoder() -> Callable[[Metadata], str]:
+    """`json.dumps` that leaves text as it is, made once: `json` makes one for each call, and that takes longer than to
+    use it."""
+    make = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:    # an interpreter other than CPython
+        return json.JSONEncoder(ensure_ascii=False).encode
+    encode = make(None, None, json.encoder.encode_basestring, None, ": ", ", ", False, False, False)
+    return lambda metadata: "".join(encode(metadata, 0))
+
+
+_json = _encoder()
 
 
 def indexed_text(document: str, context: str | None) -> str:
