@@ -41,6 +41,9 @@ def test_over_and_back(run: Any, tmp_path: Path) -> None:
         assert part in said
     told = json.loads(run("reembed", "docs", "--embedder", "bundled/minilm", "--json"))
     assert (told["embedded"], told["reused"], told["queries"]) == (0, 2, 0)
+    asked.write_text('{"query": "holidays"}', encoding="utf-8")
+    line = run("reembed", "docs", "--embedder", "bundled/minilm", "--queries", str(asked), "--json")
+    assert json.loads(line, parse_constant=pytest.fail)["overlap"]["low"] is None       # one query has no interval
     said = run("cut-over", "docs")
     assert said.startswith("docs is searched with bundled/minilm@")
     assert "madang collection roll-back docs" in said

@@ -468,6 +468,7 @@ def test_what_is_refused(database: Database) -> None:
         with pytest.raises((InvalidInput, ValueError)):
             docs.shadow.put(rows, wrong)
     assert docs.shadow.put([*rows, 9999], [[1.0] * 9] * 4) == 3     # a row that is gone by now
+    assert docs.shadow.put(rows, [[2.0] * 9] * 3) == 0              # rows that have one
     stats = docs.shadow.stats()
     assert stats is not None
     assert stats.records == 3

@@ -79,10 +79,11 @@ def drop(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def put(connection: sqlite3.Connection, table: int, rows: Sequence[int], vectors: NDArray[np.float32]) -> int:
-    """Vectors (n, dim) of rows; those that are gone by now are left out. Returns how many were stored."""
+    """Vectors (n, dim) of rows; those that are gone by now, or have one, are left out: no view looks at a row twice.
+    Returns how many were stored."""
     data = [vector.tobytes() for vector in np.ascontiguousarray(vectors, dtype="<f4")]
     before = connection.total_changes
-    connection.executemany(f"INSERT OR REPLACE INTO {VECTORS[table]} SELECT row, ?2, ?3 FROM records WHERE row = ?1",
+    connection.executemany(f"INSERT OR IGNORE INTO {VECTORS[table]} SELECT row, ?2, ?3 FROM records WHERE row = ?1",
                            zip(rows, data, checksums.of_many(data, rows), strict=True))
     return connection.total_changes - before
 

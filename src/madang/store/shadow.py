@@ -185,8 +185,8 @@ class Shadow(Live):
             return [Lacking(*found) for found in reader.without_vector(after, limit)]
 
     def put(self, rows: Sequence[int], vectors: ArrayLike) -> int:
-        """Store the vectors (n, dim) of rows that lacked one; durable when it returns. Rows that are gone by now are
-        left out. Returns how many were stored."""
+        """Store the vectors (n, dim) of rows that lacked one; durable when it returns. Rows that are gone by now, or
+        have one already, are left out. Returns how many were stored."""
         of = self._of
         with self.working(), of._write():
             stored = self._put(self._found(of._meta), rows, vectors)

@@ -5,6 +5,7 @@ The job commits batches, so it goes on where it was interrupted; nobody waits fo
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -74,7 +75,15 @@ class ReembedReport:
         return self.embedded / self.seconds if self.seconds else 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "texts_per_second": round(self.texts_per_second, 1)}
+        """As JSON has it: an interval that has no bounds, of a single query, has none there."""
+        told: dict[str, Any] = _finite({**asdict(self), "texts_per_second": round(self.texts_per_second, 1)})
+        return told
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,16 +190,16 @@ class Workspace:
         model = self.models.embedder(embedder) if isinstance(embedder, str) else embedder
         asked = None if queries is None else questions_of(queries)
         wanted = validate.top_k(top_k)
-        done = reembedding.build(target, model, text_of=text_of, index=index, batch=batch, progress=progress)
-        notes, old = list[str](), None
-        try:
-            old = self._embedder_of(target)
-        except MadangError as error:        # vectors of your own, or a model that is not there any more
-            notes.append(f"the old side could not be asked: {error.message}")
-        options = self.settings.retrieval
-        questions = [Question(text) for text in target.questions()] if asked is None else asked
-        return reembedding.compare(target, old, model, questions, top_k=wanted, mode=mode, done=done, notes=notes,
-                                   fusion=Fusion(options.rrf_k, options.dense_weight, options.lexical_weight))
+        options, notes, old = self.settings.retrieval, list[str](), None
+        with target.shadow.working():
+            done = reembedding.build(target, model, text_of=text_of, index=index, batch=batch, progress=progress)
+            try:
+                old = self._embedder_of(target)
+            except MadangError as error:        # vectors of your own, or a model that is not there any more
+                notes.append(f"the old side could not be asked: {error.message}")
+            questions = [Question(text) for text in target.questions()] if asked is None else asked
+            return reembedding.compare(target, old, model, questions, top_k=wanted, mode=mode, done=done, notes=notes,
+                                       fusion=Fusion(options.rrf_k, options.dense_weight, options.lexical_weight))
 
     def cut_over(self, collection: str, *, embedder: Embedder | None = None, text_of: TextOf | None = None) -> Turned:
         """Search a collection with the model that `reembed` built, from one moment to the next. What was written since
