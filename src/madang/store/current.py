@@ -94,7 +94,7 @@ class Current:
         except BaseException:  # half absorbed is worse than not at all
             self._view = None
             raise
-        if view.dense.waiting() >= BLOCK or view.dense.worth_removing() or view.worn():
+        if view.dense.waiting() >= BLOCK or view.dense.worth_removing() or self._worn(view):
             self.indexer.wake()
         return view
 
@@ -152,7 +152,7 @@ class Current:
             view = self._refreshed()
             other = view.spec != self.spec
             block = view.to_absorb() if not other else None
-            worn = block is None and view.worn()
+            worn = block is None and self._worn(view)
             gone = view.dense.take_gone() if block is None and view.dense.worth_removing() else None
         if other or worn:
             self._make_anew()
@@ -168,6 +168,10 @@ class Current:
                 self._save(view)
             return False
         return True
+
+    def _worn(self, view: View) -> bool:
+        """Whether to make a view anew with the same index: only where it will be saved, not by everybody who reads."""
+        return view.worn() and self._may_save()
 
     def _threads(self) -> int:
         """For the index to build with, 0 for all there are: one core is left to whoever is writing."""
