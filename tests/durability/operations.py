@@ -155,6 +155,12 @@ def _apply_clear(state: State, a: Arguments) -> None:
     _space(state, a).clear()
 
 
+def _compact(database: Database, a: Arguments) -> None:
+    collection = database.open(a["collection"])
+    with collection._writing, collection._reporting():      # as `schema.compact` does, which would not for so few
+        collection._db.execute("VACUUM")
+
+
 def _query(database: Database, a: Arguments) -> None:
     docs = database.open(a["collection"])
     found = _embedded(docs, lambda model: docs.query(vector=vector_of("any", a["version"], model), top_k=5,
@@ -228,6 +234,7 @@ OPERATIONS: dict[str, Operation] = {
     "delete": Operation(3, _some_ids, _delete, _apply_delete),
     "delete_kind": Operation(2, lambda generator: {"kind": generator.randrange(5)}, _delete_kind, _apply_delete_kind),
     "clear": Operation(1, lambda generator: {}, _clear, _apply_clear),
+    "compact": Operation(1, lambda generator: {}, _compact),
     "query": Operation(4, lambda generator: {}, _query),
     "create": Operation(1, lambda generator: {"extra": True}, create, _apply_create),
     "drop": Operation(1, lambda generator: {"extra": True}, _drop, _apply_drop),

@@ -162,7 +162,7 @@ class Collection:
     def _matching(self, tree: filters.Parsed, namespace: str) -> list[int]:
         """The rows of a namespace that a filter matches, in the transaction that will delete them: nobody else can
         change what the view has seen."""
-        with self._current.view() as view:
+        with self._current.transaction() as (view, _):
             rows: list[int] = view.rows.view()[bitmaps.rows(view.allowed(namespace, tree))].tolist()
         return rows
 
@@ -461,7 +461,7 @@ class Collection:
 
     def _mark(self, table: int, tokens: list[str], last_tombstone: int) -> None:
         """Before the index is saved: which of its files belong to these records, and what nobody needs to know any more
-        of what was deleted. Raises sqlite3.Error."""
+        of what was deleted, the room it took included. Raises sqlite3.Error."""
         with self._writing:
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -472,6 +472,7 @@ class Collection:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+            schema.compact(self._db, self._path)
 
     def _may_save(self) -> bool:
         return self._lock is not None and self._lock.held and not self.dropped
@@ -503,6 +504,9 @@ class Collection:
             if keep and self._sample is not None and self._may_save():
                 with suppress(OSError):      # a sample is not worth an error
                     self._sample.save()
+            if keep and self._may_save():
+                with self._writing, suppress(sqlite3.Error):      # neither is the room
+                    schema.compact(self._db, self._path)
         finally:
             self._connections.close()
             if self._pulse is not None:

@@ -125,7 +125,7 @@ class Current:
         except BaseException:  # half absorbed is worse than not at all
             self._view = None
             raise
-        if view.dense.waiting() >= BLOCK or view.dense.worth_removing():
+        if view.dense.waiting() >= BLOCK or view.dense.worth_removing() or self._worn(view):
             self.indexer.wake()
         return view
 
@@ -199,9 +199,10 @@ class Current:
             view = self._refreshed()
             other = view.spec != self.spec
             block = view.to_absorb() if not other else None
+            worn = block is None and self._worn(view)
             gone = view.dense.take_gone() if block is None and view.dense.worth_removing() else None
-        if other:
-            self._change_index()
+        if other or worn:
+            self._make_anew()
         elif block is not None:
             cut, slots, vectors = block
             view.absorb(slots, vectors, threads=self._threads())
@@ -215,12 +216,16 @@ class Current:
             return False
         return True
 
+    def _worn(self, view: View) -> bool:
+        """Whether to make a view anew with the same index: only where it will be saved, not by everybody who reads."""
+        return view.worn() and self._may_save()
+
     def _threads(self) -> int:
         """For the index to build with, 0 for all there are: one core is left to whoever is writing."""
         return max(1, (os.cpu_count() or 1) - 1) if time.monotonic() - self._written_at < _LATELY_S else 0
 
-    def _change_index(self) -> None:
-        """Build a view with the index that is wanted now beside the old one, which answers meanwhile, and swap."""
+    def _make_anew(self) -> None:
+        """Build a view, with the index that is wanted now, beside the old one, which answers meanwhile, and swap."""
         embedding, made = self.embedding, View(self.dim, self._metric, self.spec)
         connection = schema.connect(self._path)
         try:

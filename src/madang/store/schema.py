@@ -22,6 +22,9 @@ _T = TypeVar("_T")
 _NEEDED = ("dim", "metric", "index", "embedder", "sequence", "next_row", "next_tombstone")
 PAGE_SIZES = (8192, 16384, 32768)
 _LOG_BYTES = 16 << 20            # what is kept of the write-ahead log between transactions
+_COMPACTED = "compacted"         # the key of what `next_tombstone` was when the file was last written anew
+_MANY_DELETED = 1000             # records since then that may be worth it
+_LARGE_BYTES = 256 << 20         # a larger file would take seconds, in which writers wait
 _LOG_CHECKPOINT_BYTES = 8 << 20  # ... and how much of it, at least, is written into the database at once
 
 # Rows are never reused and a record is never changed in place: an update writes a new row and a tombstone for the
@@ -136,8 +139,9 @@ def _checked_meta(connection: sqlite3.Connection, path: Path) -> dict[str, Any]:
         raise Corrupt(f"{path} has format {stored!r}; this version reads format {FORMAT}.", remedy=(
             f"Copy its records into a new collection: madang collection salvage {path.parent.name}" if older
             else "Open it with the version of Madang that wrote it."))
-    if [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid")
-            ] != _statements(stored):
+    # In whatever order: `compact` leaves tables first and then indexes.
+    if sorted(sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")
+              ) != sorted(_statements(stored)):
         raise damaged(path, "its table of tables")
     meta = {}
     for key, value, checksum in connection.execute("SELECT key, value, checksum FROM meta"):
@@ -207,6 +211,25 @@ def forget_tombstones(connection: sqlite3.Connection, up_to: int) -> None:
     in another process may be behind.
     """
     connection.execute("DELETE FROM tombstones WHERE n <= ?", (up_to,))
+
+
+def compact(connection: sqlite3.Connection, path: Path) -> bool:
+    """Write the file anew, without what deleted records have left between the others, where that is worth it; whether
+    it was. Readers go on meanwhile, writers wait. Raises sqlite3.Error; the file then is as it was.
+
+    New records get new rows, at the end of every table, so that a page which is half empty stays so.
+    """
+    ever = int(get_meta(connection, path, "next_tombstone"))
+    deleted = ever - int(get_meta(connection, path, _COMPACTED) or 1)
+    (pages,), (page,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    if deleted < _MANY_DELETED or pages * page > _LARGE_BYTES:
+        return False
+    (live,) = connection.execute("SELECT COUNT(*) FROM records").fetchone()
+    if deleted <= live // 8:
+        return False
+    connection.execute("VACUUM")
+    put_meta(connection, _COMPACTED, ever)
+    return True
 
 
 def damaged(path: Path, what: str) -> Corrupt:

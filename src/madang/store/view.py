@@ -23,6 +23,7 @@ from madang.store.reading import Block, Reader
 from madang.store.tail import Slots
 
 _KEPT = 64             # filters whose slots are remembered
+_FEW_DEAD = 4096       # slots that are not worth making anything anew for
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,12 @@ class View:
         return bitmaps.rows(allowed) if few else bitmaps.mask(allowed, len(self.rows))
 
     # Indexing
+
+    def worn(self) -> bool:
+        """Whether so much of it is dead that a new one is worth its making: the index takes the room, in memory and in
+        its file, of as many as it ever had at once."""
+        live = sum(map(len, self.live))
+        return self.dense.tail is not None and len(self.rows) > 2 * live + _FEW_DEAD
 
     def to_absorb(self) -> tuple[int, Slots, NDArray[np.float32]] | None:
         """The next block for the index: up to which slot, its live slots and their vectors."""
