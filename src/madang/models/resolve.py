@@ -10,7 +10,7 @@ from madang.base.errors import InvalidInput, NotFound
 from madang.base.settings import Settings
 from madang.models import aliases
 from madang.models.aliases import AliasRole, Resolved, Widened
-from madang.models.protocol import ChatModel, Embedder, Provider, Reader
+from madang.models.protocol import ChatModel, Embedder, Provider, Reader, Reranker
 
 
 class Models:
@@ -33,6 +33,10 @@ class Models:
     def reader(self, name: str) -> Reader:
         """The extractive reader called `name`."""
         return self._get("reader", name)  # type: ignore[no-any-return]
+
+    def reranker(self, name: str) -> Reranker:
+        """The reranker called `name`, which may be an alias. Raises `NotFound` where its provider has none."""
+        return self._get("reranker", self.alias(name, "rerank").name)  # type: ignore[no-any-return]
 
     def alias(self, name: str, role: AliasRole | None = None) -> Resolved:
         """What a name such as "gpt-4o" or "text-embedding-3-small" stands for here; "PROVIDER/MODEL" for itself.
