@@ -2,8 +2,8 @@
 
 An index is a hash of its term, so that it needs no vocabulary and is the same in every process. A passage's values are
 BM25's saturated term frequencies (Robertson & Zaragoza, "The Probabilistic Relevance Framework", 2009, section 3.5) for
-a fixed average length, since a text by itself knows no others; a query's are its terms' weights. Their inner product is
-BM25 without the rarity of terms: terms that are everywhere count as much as rare ones.
+a fixed average length, since a text by itself knows no others; a query's are the weights of its terms, without those that
+only ask. Their inner product is BM25 without the rarity of terms: a text by itself does not know what is rare.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from hashlib import blake2b
 
 from madang.models.folder import checked_texts
 from madang.models.protocol import EmbedKind
+from madang.models.providers.extractive import content_terms
 from madang.text.analyzer import Analyzer, default_analyzer
 
 SPARSE_MODELS = ("pinecone-sparse-english-v0",)      # names of services that it stands for
@@ -43,7 +44,7 @@ class TermEmbedder:
         analyzer = self._given_analyzer or default_analyzer()
         kept = checked_texts(texts)
         if kind == "query":
-            return [_sparse(analyzer.query_terms(text)) for text in kept]
+            return [_sparse(content_terms(text, analyzer)) for text in kept]
         return [_sparse(_saturated(terms)) for terms in analyzer.index_terms(kept)]
 
 

@@ -11,6 +11,7 @@ from madang.base.errors import MadangError
 from madang.serve.errors import status_of
 from madang.serve.http import Handler, Reply, Request, as_json
 from madang.serve.pinecone_inference import Inference
+from madang.serve.pinecone_records import Records
 from madang.serve.routes import Routes
 from madang.serve.work import Work
 from madang.workspace import Workspace
@@ -28,6 +29,7 @@ class Pinecone:
         self._control, self._data = Routes(), Routes()
         self._data.add("POST", "/query", self._query)
         Inference(workspace, work).add_to(self._control)
+        Records(workspace, work).add_to(self._data)
 
     def find(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]] | None:
         if not path.startswith(_PREFIX):
