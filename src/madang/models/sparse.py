@@ -2,8 +2,8 @@
 
 An index is a hash of its term, so that it needs no vocabulary and is the same in every process. A passage's values are
 BM25's saturated term frequencies (Robertson & Zaragoza, "The Probabilistic Relevance Framework", 2009, section 3.5) for
-a fixed average length, since a text by itself knows no others; a query's are the weights of its terms, without those that
-only ask. Their inner product is BM25 without the rarity of terms: a text by itself does not know what is rare.
+a fixed average length, since a text by itself knows no others; a query's are the weights of its terms, without those
+that only ask. Their inner product is BM25 without the rarity of terms: a text by itself does not know what is rare.
 """
 
 from __future__ import annotations
