@@ -95,6 +95,18 @@ class Reader(Protocol):
     def read(self, question: str, passages: Sequence[Passage]) -> Reading: ...
 
 
+@runtime_checkable
+class Reranker(Protocol):
+    """A question and documents to how well each answers it."""
+
+    @property
+    def name(self) -> str: ...
+
+    def rerank(self, query: str, documents: Sequence[str]) -> NDArray[np.float64]:
+        """float64 (n,), in the order of `documents`; higher is better. They may be comparable within one call only."""
+        ...
+
+
 class Provider(Protocol):
     """A family of models, registered under the entry point group `madang.providers`.
 
@@ -110,3 +122,5 @@ class Provider(Protocol):
     def chat_model(self, model: str) -> ChatModel: ...
 
     def reader(self, model: str) -> Reader: ...
+
+    def reranker(self, model: str) -> Reranker: ...

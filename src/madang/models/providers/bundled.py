@@ -1,4 +1,4 @@
-"""The models that come with Madang: two embedders and a reader, small, offline, each with a card in its folder."""
+"""The models that come with Madang, offline: embedders, a reader and a reranker."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 from madang.base.errors import NotFound
-from madang.models.protocol import ChatModel, Embedder, Reader
+from madang.models.protocol import ChatModel, Embedder, Reader, Reranker
 from madang.models.providers.onnx_embedder import OnnxEmbedder
 from madang.models.providers.static_embedder import StaticEmbedder
 
 FOLDER = Path(__file__).resolve().parents[1] / "bundled"
 EMBEDDERS: dict[str, Callable[..., Embedder]] = {"minilm": OnnxEmbedder, "static": StaticEmbedder}
 READERS = ("reader",)
+RERANKERS = ("reranker",)
 
 
 class BundledProvider:
-    """"bundled/minilm", "bundled/static" and "bundled/reader"."""
+    """"bundled/minilm", "bundled/static", "bundled/reader" and "bundled/reranker"."""
 
     def models(self) -> list[str]:
-        return [*EMBEDDERS, *READERS]
+        return [*EMBEDDERS, *READERS, *RERANKERS]
 
     def embedder(self, model: str) -> Embedder:
         """`minilm` (384 dimensions) or `static` (256, tens of times faster, clearly weaker). Raises `NotFound`."""
@@ -40,3 +41,11 @@ class BundledProvider:
         from madang.models.providers.extractive import ExtractiveReader
 
         return ExtractiveReader(self.embedder("static"))
+
+    def reranker(self, model: str) -> Reranker:
+        """`reranker`: by words and meaning. Raises `NotFound`."""
+        if model not in RERANKERS:
+            raise NotFound(f"no bundled reranker is called {model!r}.", remedy=f"Known: {', '.join(RERANKERS)}.")
+        from madang.models.providers.reranker import WordReranker
+
+        return WordReranker(self.embedder("minilm"))

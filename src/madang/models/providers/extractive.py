@@ -94,9 +94,9 @@ class ExtractiveReader:
             empty = np.empty(0)
             return Scores([], empty, empty, empty, empty, np.zeros(len(FEATURES)), known)
         texts = [passages[s.passage].text[s.start:s.end] for s in spans]
-        wanted = self._content_terms(question)
+        wanted = content_terms(question, self._analyzer)
         analyzed = self._analyzer.index_terms(texts)
-        coverage = _coverage(wanted, analyzed)
+        covered = coverage(wanted, analyzed)
         headings = self._analyzer.index_terms([f"{p.title} {p.location.heading}" for p in passages])
         above = [{term: weight for term, weight in headings[span.passage].items() if term not in terms}
                  for span, terms in zip(spans, analyzed, strict=True)]
@@ -109,14 +109,9 @@ class ExtractiveReader:
             vectors = self._embedder.embed([question, *texts, *(p.text for p in passages)], "query").astype(np.float64)
             similarity = vectors[1:1 + len(texts)] @ vectors[0]
             passage_similarity = vectors[1 + len(texts):] @ vectors[0]
-        features = np.array([coverage.max(), _coverage(wanted, whole).max(), similarity.max(),
+        features = np.array([covered.max(), coverage(wanted, whole).max(), similarity.max(),
                              passage_similarity.max()])
-        return Scores(spans, coverage, _coverage(wanted, above), _bm25(wanted, analyzed), similarity, features, known)
-
-    def _content_terms(self, question: str) -> dict[str, float]:
-        terms = self._analyzer.query_terms(question)
-        asking = _asking_terms(self._analyzer)
-        return {term: weight for term, weight in terms.items() if term not in asking} or terms
+        return Scores(spans, covered, coverage(wanted, above), bm25(wanted, analyzed), similarity, features, known)
 
     def pick(self, scores: Scores, passages: Sequence[Passage], mix: dict[str, Any] | None = None) -> list[Evidence]:
         """The best sentences, in reading order within a passage; `mix` says how the measures are weighed."""
@@ -146,13 +141,20 @@ class ExtractiveReader:
                 for i in unique]
 
 
-def _coverage(wanted: dict[str, float], analyzed: Sequence[dict[str, float]]) -> NDArray[np.float64]:
+def content_terms(question: str, analyzer: Analyzer) -> dict[str, float]:
+    """The terms of a question without those that only ask, or all where there are no others; with their weights."""
+    terms = analyzer.query_terms(question)
+    asking = _asking_terms(analyzer)
+    return {term: weight for term, weight in terms.items() if term not in asking} or terms
+
+
+def coverage(wanted: dict[str, float], analyzed: Sequence[dict[str, float]]) -> NDArray[np.float64]:
     """The share of the question's term weight that each text holds, 0 to 1."""
     total = sum(wanted.values()) or 1.0
     return np.array([sum(weight for term, weight in wanted.items() if term in terms) / total for terms in analyzed])
 
 
-def _bm25(wanted: dict[str, float], analyzed: Sequence[dict[str, float]]) -> NDArray[np.float64]:
+def bm25(wanted: dict[str, float], analyzed: Sequence[dict[str, float]]) -> NDArray[np.float64]:
     """BM25 of each text among all of them, divided by the best; 0 to 1."""
     vocabulary: dict[str, int] = {}
     ids = [[vocabulary.setdefault(term, len(vocabulary)) for term in terms] for terms in analyzed]

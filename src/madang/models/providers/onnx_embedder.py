@@ -76,6 +76,10 @@ class OnnxEmbedder:
     def dense_weight(self) -> float:
         return self._folder.dense_weight
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """See `CountsTokens`."""
+        return self._folder.count_tokens(texts)
+
     @property
     def session(self) -> Any:
         """The `onnxruntime.InferenceSession`. Raises `Corrupt` if the weights cannot be loaded."""

@@ -16,7 +16,7 @@ import numpy as np
 from madang.base.errors import InvalidInput, NotFound
 from madang.base.messages import Delta, Message
 from madang.base.settings import Service
-from madang.models.protocol import ChatModel, Embedder, EmbedKind, Progress, Reader, Vectors
+from madang.models.protocol import ChatModel, Embedder, EmbedKind, Progress, Reader, Reranker, Vectors
 from madang.models.providers.connection import Connection, read_json
 from madang.wire import openai
 
@@ -56,6 +56,11 @@ class OpenAICompatibleProvider:
         """Refused: services chat. Raises `NotFound` with what to configure instead."""
         raise NotFound(f"service {self._connection.name!r} offers no extractive readers, so no {model!r}.",
                        remedy=f'Set [models] chat = "{self._connection.name}/{model}", or "bundled/reader".')
+
+    def reranker(self, model: str) -> Reranker:
+        """Refused: this protocol has no reranking. Raises `NotFound` with what to configure instead."""
+        raise NotFound(f"service {self._connection.name!r} offers no rerankers, so no {model!r}.",
+                       remedy='Set [models] rerank = "bundled/reranker".')
 
     def close(self) -> None:
         """Close idle connections. Also done when the provider and its models are garbage."""

@@ -58,6 +58,10 @@ class StaticEmbedder:
     def dense_weight(self) -> float:
         return self._folder.dense_weight
 
+    def count_tokens(self, texts: Sequence[str]) -> list[int]:
+        """See `CountsTokens`."""
+        return self._folder.count_tokens(texts)
+
     def embed(self, texts: Sequence[str], kind: EmbedKind = "document", progress: Progress | None = None) -> Vectors:
         """See `Embedder.embed`; `kind` makes no difference.
 
