@@ -65,7 +65,7 @@ def test_the_environment_of_the_process_counts(tmp_path: Path, monkeypatch: pyte
 
 
 def test_every_section_is_tested_here() -> None:
-    assert {f.name for f in dataclasses.fields(Settings)} == {name.partition(".")[0] for name in SECTIONS}
+    assert {f.name for f in dataclasses.fields(Settings)} == {name.partition(".")[0] for name in SECTIONS} | {"aliases"}
 
 
 @pytest.mark.parametrize(("section", "key"), KEYS)
@@ -142,6 +142,17 @@ def test_a_key_is_never_shown(write: Any) -> None:
     assert "sk-secret" not in refusal(write, "[services.openai]\napi_key = ['sk-secret']\n")
 
 
+# --- aliases ---
+
+
+def test_aliases_are_names_of_any_kind(write: Any) -> None:
+    assert write("").aliases == {}
+    toml = "[aliases]\n'gpt-4o' = 'local/llama'\n'gpt-4.1' = 'local/b'\n'org/model' = 'local/c'\n"
+    assert write(toml).aliases == {"gpt-4o": "local/llama", "gpt-4.1": "local/b", "org/model": "local/c"}
+    assert write(toml, MADANG_ALIASES_GPT_4_1="other/b").aliases["gpt-4.1"] == "other/b"
+    assert write("", MADANG_ALIASES_GPT_4O="local/x").aliases == {"gpt-4o": "local/x"}
+
+
 # --- refusals ---
 
 
@@ -150,6 +161,8 @@ def test_a_key_is_never_shown(write: Any) -> None:
     ("top_k = 3\n", ["unknown section [top_k]"]),
     ("[retrieval]\ntopk = 3\n", ["unknown key 'topk' in [retrieval]", "Known: top_k,"]),
     ("[services.local]\nurl = 'x'\n", ["unknown key 'url' in [services.local]", "base_url"]),
+    ("aliases = 1\n", ["[aliases] must be a table"]),
+    ("[aliases]\n'gpt-4o' = 1\n", ["[aliases] 'gpt-4o' must be text, not 1"]),
     ("models = 1\n", ["[models] must be a table", "int"]),
     ("services = 1\n", ["[services] must hold tables such as [services.openai]"]),
     ("[services]\nlocal = 'http://localhost'\n", ["[services.local] must be a table", "str"]),

@@ -1,8 +1,8 @@
 """One `madang.toml` per workspace; every key has an environment variable, which wins.
 
 `[models] chat = "..."` is `MADANG_MODELS_CHAT`; `[services.openai] base_url = "..."` is
-`MADANG_SERVICES_OPENAI_BASE_URL`. A service named `openai` also reads `OPENAI_BASE_URL` and `OPENAI_API_KEY`,
-as OpenAI's own client does.
+`MADANG_SERVICES_OPENAI_BASE_URL`; `"gpt-4o" = "..."` in `[aliases]` is `MADANG_ALIASES_GPT_4O`. A service named
+`openai` also reads `OPENAI_BASE_URL` and `OPENAI_API_KEY`, as OpenAI's own client does.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Models:
 
     embed: str = "bundled/minilm"      # new collections; an existing one keeps the embedder it was made with
     chat: str = "bundled/reader"       # who answers `ask`
+    rerank: str = "bundled/reranker"   # orders what a search found once more, where a caller asks for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Settings:
     retrieval: Retrieval = field(default_factory=Retrieval)
     ingest: Ingest = field(default_factory=Ingest)
     services: dict[str, Service] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)    # another name of a model -> "PROVIDER/MODEL"
 
 
 _SECTIONS: dict[str, type[Any]] = {"models": Models, "retrieval": Retrieval, "ingest": Ingest}
@@ -93,17 +95,31 @@ def load(workspace: Path, env: Mapping[str, str] | None = None) -> Settings:
         except OSError as error:
             raise InvalidInput(f"{path} cannot be read: {error.strerror}.",
                                remedy="Make it a readable file, or move it away.") from error
-    unknown = sorted(set(raw) - set(_SECTIONS) - {"services"})
+    unknown = sorted(set(raw) - set(_SECTIONS) - {"services", "aliases"})
     if unknown:
         raise InvalidInput(f"{path}: unknown section [{unknown[0]}].",
-                           remedy=f"Known: {', '.join([*_SECTIONS, 'services.NAME'])}.")
+                           remedy=f"Known: {', '.join([*_SECTIONS, 'services.NAME', 'aliases'])}.")
     sections = {name: _section(kind, raw.get(name, {}), name, path, env) for name, kind in _SECTIONS.items()}
-    return Settings(services=_services(raw.get("services", {}), path, env), **sections)
+    return Settings(services=_services(raw.get("services", {}), path, env),
+                    aliases=_aliases(raw.get("aliases", {}), path, env), **sections)
 
 
 def variable(section: str, key: str) -> str:
     """A key's environment variable: MADANG_SERVICES_MY_VLLM_API_KEY for "services.my-vllm", "api_key"."""
     return f"{_PREFIX}{section}_{key}".upper().replace(".", "_").replace("-", "_")
+
+
+def _aliases(raw: Any, path: Path, env: Mapping[str, str]) -> dict[str, str]:
+    """By name. One that only the environment knows is called as its variable ends: gpt-4o for MADANG_ALIASES_GPT_4O."""
+    if not isinstance(raw, dict):
+        raise InvalidInput(f'{path}: [aliases] must be a table such as "gpt-4o" = "local/llama".')
+    found = {name: _check(model, str, name, f"{path}: [aliases] {name!r}") for name, model in raw.items()}
+    marker = variable("aliases", "")
+    spelled = {variable("aliases", name): name for name in found}
+    for key in sorted(env):
+        if key.startswith(marker) and key != marker:
+            found[spelled.get(key, key.removeprefix(marker).lower().replace("_", "-"))] = env[key]
+    return found
 
 
 def _services(raw: Any, path: Path, env: Mapping[str, str]) -> dict[str, Service]:

@@ -1,4 +1,4 @@
-"""From a model's name to the model: "bundled/minilm", or "SERVICE/MODEL" for a configured service."""
+"""From a model's name to the model: "bundled/minilm", "SERVICE/MODEL" for a configured service, or an alias of one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from madang.base import registry
 from madang.base.errors import InvalidInput, NotFound
 from madang.base.settings import Settings
+from madang.models import aliases
+from madang.models.aliases import AliasRole, Resolved, Widened
 from madang.models.protocol import ChatModel, Embedder, Provider, Reader
 
 
@@ -31,6 +33,20 @@ class Models:
     def reader(self, name: str) -> Reader:
         """The extractive reader called `name`."""
         return self._get("reader", name)  # type: ignore[no-any-return]
+
+    def alias(self, name: str, role: AliasRole | None = None) -> Resolved:
+        """What a name such as "gpt-4o" or "text-embedding-3-small" stands for here; "PROVIDER/MODEL" for itself.
+
+        Raises `NotFound` for a name nobody knows, `InvalidInput` for one that is known for another role.
+        """
+        return aliases.resolve(name, self._settings, role)
+
+    def embedder_as(self, name: str, dimensions: int | None = None) -> Embedder:
+        """The embedder that a name of a service stands for, with vectors of the width its callers expect, or of the
+        `dimensions` they ask for. Its `name` is that of the model that really answers."""
+        width = aliases.checked_width(name, dimensions)
+        found = self.embedder(self.alias(name, "embed").name)
+        return found if width in (None, found.dim) else Widened(found, width)
 
     def is_reader(self, name: str) -> bool:
         """Whether `name` reads extractively instead of chatting."""
