@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from madang.serve.access import Access
 from madang.serve.http import Dialect, Door, Receive, Scope, Send
+from madang.serve.openai import OpenAI
 from madang.serve.pinecone import Pinecone
 from madang.serve.work import Work
 from madang.workspace import Workspace
@@ -22,7 +23,7 @@ class App:
     def __init__(self, workspace: Workspace, access: Access | None = None, most_bytes: int = _MOST_BYTES) -> None:
         self.workspace, self.work = workspace, Work()
         self._door = Door(access or Access(), most_bytes)
-        self._dialects: Sequence[Dialect] = (Pinecone(workspace, self.work),)
+        self._dialects: Sequence[Dialect] = (OpenAI(workspace, self.work), Pinecone(workspace, self.work))
         self.native = _native()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -6,6 +6,7 @@ tells errors in the dialect's own words. Specification: https://asgi.readthedocs
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -120,7 +121,7 @@ class Door:
             _log.exception("%s %s failed", scope["method"], scope["path"])
             reply = dialect.refused(MadangError(f"the server failed ({type(error).__name__}); its log says more."),
                                     headers)
-        await _send(reply, send)
+        await _send(reply, receive, send)
 
     async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
         """None where the caller went away."""
@@ -160,8 +161,7 @@ def base_url(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
     return f"{scope.get('scheme', 'http')}://{host}{scope.get('root_path', '')}"
 
 
-async def _send(reply: Reply, send: Send) -> None:
-    whole = isinstance(reply.body, bytes)
+async def _send(reply: Reply, receive: Receive, send: Send) -> None:
     headers = [(b"content-type", reply.type), *reply.headers] if reply.type else list(reply.headers)
     if isinstance(reply.body, bytes):
         headers.append((b"content-length", str(len(reply.body)).encode()))
@@ -169,7 +169,32 @@ async def _send(reply: Reply, send: Send) -> None:
     if isinstance(reply.body, bytes):
         await send({"type": "http.response.body", "body": reply.body})
     else:
-        async for piece in reply.body:
+        await _send_pieces(reply.body, receive, send)
+
+
+async def _send_pieces(pieces: AsyncIterator[bytes], receive: Receive, send: Send) -> None:
+    """Until they end or the caller goes away; then what makes them is stopped."""
+    gone = asyncio.ensure_future(_gone(receive))
+    try:
+        while True:
+            made: asyncio.Future[bytes | None] = asyncio.ensure_future(anext(pieces, None))
+            await asyncio.wait((made, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not made.done():
+                made.cancel()
+                await asyncio.wait((made,))
+                return
+            piece = made.result()
+            if piece is None:
+                break
             await send({"type": "http.response.body", "body": piece, "more_body": True})
-    if not whole:
         await send({"type": "http.response.body", "body": b""})
+    finally:
+        gone.cancel()
+        close = getattr(pieces, "aclose", None)
+        if close is not None:
+            await close()
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

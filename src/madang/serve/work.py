@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 class Work:
     """Threads of one server. A search of microseconds needs none: a hop between threads costs more."""
 
-    def __init__(self, threads: int = 8) -> None:
+    def __init__(self, threads: int = 32) -> None:
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="madang-write")   # commits come one after another
         self._long = ThreadPoolExecutor(threads, thread_name_prefix="madang-work")
 

@@ -28,7 +28,10 @@ _READ = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """What POST /chat/completions was asked: `count` answers, of which a stream tells its usage where asked to."""
+    """What POST /chat/completions was asked: `count` answers, of which a stream tells its usage where asked to.
+
+    `functions`: tools were offered as they were before they were called so, and calls are told that way, too.
+    """
 
     model: str
     messages: list[Message]
@@ -36,6 +39,7 @@ class ChatRequest:
     count: int = 1
     stream: bool = False
     include_usage: bool = False
+    functions: bool = False
 
 
 # --- to a service ---
@@ -134,7 +138,7 @@ def decode_chat_request(body: object) -> ChatRequest:
     answer_format = decode_format(fields.inner("response_format")) if fields.has("response_format") else None
     options = _options(fields, answer_format)
     return ChatRequest(model, messages, options, fields.whole("n", 1, MOST_CHOICES) or 1, fields.flag("stream"),
-                       fields.inner("stream_options").flag("include_usage"))
+                       fields.inner("stream_options").flag("include_usage"), fields.has("functions"))
 
 
 def _options(fields: Fields, answer_format: AnswerFormat | None) -> ChatOptions:
@@ -309,3 +313,62 @@ def decode_format(fields: Fields) -> AnswerFormat | None:
                     param=inner.path("schema"), code="invalid_json_schema")
     return AnswerFormat(schema, name, inner.text("description", ""),
                         inner.flag("strict") if inner.has("strict") else None)
+
+
+@dataclass(frozen=True, slots=True)
+class TextRequest:
+    """What POST /completions was asked: `count` answers to each of the prompts, texts or lists of tokens."""
+
+    model: str
+    prompts: list[str | list[int]]
+    options: ChatOptions
+    count: int = 1
+    stream: bool = False
+    echo: bool = False
+
+
+def decode_text_request(body: object) -> TextRequest:
+    """What a caller asks of POST /completions. Raises `Wrong`, which names the field."""
+    fields = Fields(body)
+    model = fields.text("model")
+    count = fields.whole("n", 1, MOST_CHOICES) or 1
+    if fields.has("suffix"):
+        raise Wrong("'suffix' is not supported: chat models do not fill in.", param="suffix", code="invalid_value",
+                    remedy="Leave it out.")
+    if (fields.whole("best_of", 1, MOST_CHOICES) or count) != count:
+        raise Wrong("'best_of' is not supported.", param="best_of", code="invalid_value", remedy="Use n.")
+    options = ChatOptions(
+        temperature=fields.number("temperature", 0, 2), max_tokens=fields.whole("max_tokens", 1, MOST_TOKENS) or 16,
+        top_p=fields.number("top_p", 0, 1), stop=fields.texts("stop", most=MOST_STOPS),
+        seed=fields.whole("seed", -2**63, 2**63 - 1), presence_penalty=fields.number("presence_penalty", -2, 2),
+        frequency_penalty=fields.number("frequency_penalty", -2, 2))
+    prompts = texts_or_tokens(fields, "prompt", most=MOST_CHOICES)
+    if len(prompts) * count > MOST_CHOICES:
+        raise Wrong(f"{len(prompts)} prompts times n = {count} are more than {MOST_CHOICES} answers.", param="n",
+                    code="invalid_value")
+    return TextRequest(model, prompts, options, count, fields.flag("stream"), fields.flag("echo"))
+
+
+def texts_or_tokens(fields: Fields, key: str, *, most: int) -> list[str | list[int]]:
+    """A text, a list of texts, a list of tokens, or a list of lists of tokens; one entry each."""
+    found = fields.value.get(key)
+    if found is None:
+        raise fields.missing(key)
+    if isinstance(found, str):
+        return [found]
+    items = fields.items(key)
+    if items and all(_is_token(item) for item in items):
+        return [list(items)]
+    if not items:
+        raise fields.wrong(key, "something")
+    if len(items) > most:
+        raise Wrong(f"Invalid '{key}': at most {most} entries are taken, not {len(items)}.", param=key,
+                    code="array_above_max_length")
+    for number, item in enumerate(items):
+        if not isinstance(item, str) and not (isinstance(item, list) and item and all(map(_is_token, item))):
+            raise fields.wrong_type(f"{key}[{number}]", "a string or a list of tokens", item)
+    return items
+
+
+def _is_token(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
