@@ -28,6 +28,7 @@ class Models:
     embed: str = "bundled/minilm"      # new collections; an existing one keeps the embedder it was made with
     chat: str = "bundled/reader"       # who answers `ask`
     rerank: str = "bundled/reranker"   # orders what a search found once more, where a caller asks for it
+    draw: str = ""                     # who makes pictures from descriptions; nobody unless configured
 
 
 @dataclass(frozen=True, slots=True)

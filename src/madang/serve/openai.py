@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from madang.base.errors import MadangError, MissingDependency, NotFound, ServiceError
-from madang.models import aliases
+from madang.base.errors import MadangError, MissingDependency, ServiceError
 from madang.serve.access import NotAllowed
 from madang.serve.errors import status_of
 from madang.serve.http import Handler, Reply, Request, as_json
 from madang.serve.openai_chat import Chat
 from madang.serve.openai_embeddings import Embeddings
+from madang.serve.openai_images import Images
+from madang.serve.openai_names import UnknownModel, names
 from madang.serve.routes import Routes
 from madang.serve.work import Work
 from madang.wire import openai_answers
@@ -31,7 +32,7 @@ class OpenAI:
         self._started = int(time.time())
         self._routes = Routes()
         self._routes.add("GET", "/models", self._models)
-        for part in (Chat(workspace, work), Embeddings(workspace, work)):
+        for part in (Chat(workspace, work), Embeddings(workspace, work), Images(workspace, work)):
             part.add_to(self._routes)
 
     def find(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]] | None:
@@ -62,22 +63,16 @@ class OpenAI:
         message = f"Invalid URL ({request.method} {request.path})"
         return as_json(openai_answers.error(404, message, code="unknown_url"), 404)
 
-    def _names(self) -> dict[str, str]:
-        """Every name that can be asked for, and whose model answers."""
-        settings = self._workspace.settings
-        real = {settings.models.chat, settings.models.embed, *settings.aliases.values()}
-        names = dict.fromkeys(sorted(name for name in real if name))
-        for name in aliases.names(settings):
-            names.setdefault(name)
-        return {name: _owner(self._workspace.models.alias(name).name) for name in names}
-
     def _models(self, request: Request) -> Reply:
-        return as_json(openai_answers.listing([openai_answers.model(name, self._started, owner)
-                                               for name, owner in self._names().items()]))
+        return as_json(openai_answers.listing([openai_answers.model(name, self._started, _owner(answers))
+                                               for name, answers in names(self._workspace).items()]))
 
     def _model(self, request: Request) -> Reply:
         name = request.parts["name"]
-        return as_json(openai_answers.model(name, self._started, _owner(self._workspace.models.alias(name).name)))
+        answers = names(self._workspace).get(name, name)
+        if not self._workspace.models.offers(answers):
+            raise UnknownModel(f"The model {name!r:.120} does not exist.")
+        return as_json(openai_answers.model(name, self._started, _owner(answers)))
 
 
 def _owner(name: str) -> str:
@@ -98,6 +93,6 @@ def _told(error: MadangError) -> tuple[int, str, str]:
             status = error.status
         return status, "model_not_found" if error.kind == "model" else "", "model" if error.kind == "model" else ""
     status = status_of(error)
-    if isinstance(error, NotFound) and " model " in f" {error.message} ":
+    if isinstance(error, UnknownModel):
         return status, "model_not_found", "model"
     return status, "" if status < 500 else error.code, ""

@@ -12,6 +12,7 @@ from functools import partial
 from madang.base.errors import MadangError
 from madang.base.messages import ChatOptions, Delta, Message
 from madang.serve.http import Reply, Request, as_json
+from madang.serve.openai_names import meant
 from madang.serve.openai_pictures import with_pictures
 from madang.serve.openai_tokens import as_text
 from madang.serve.routes import Routes
@@ -30,7 +31,7 @@ class Chat:
     """The two ways to complete."""
 
     def __init__(self, workspace: Workspace, work: Work) -> None:
-        self._models, self._work = workspace.models, work
+        self._workspace, self._work = workspace, work
 
     def add_to(self, routes: Routes) -> None:
         """Take the paths."""
@@ -39,7 +40,7 @@ class Chat:
 
     async def _chat(self, request: Request) -> Reply:
         asked = decode_chat_request(request.json())
-        name = self._models.alias(asked.model, "chat").name
+        name = meant(self._workspace, asked.model, "chat")
         messages = with_pictures(asked.messages)
         starts = [partial(self._answer, name, messages, each_own(asked.options, number))
                   for number in range(asked.count)]
@@ -52,7 +53,7 @@ class Chat:
 
     async def _complete(self, request: Request) -> Reply:
         asked = decode_text_request(request.json())
-        name = self._models.alias(asked.model, "chat").name
+        name = meant(self._workspace, asked.model, "chat")
         prompts = [as_text(prompt, "prompt") for prompt in asked.prompts for _ in range(asked.count)]
         starts = [partial(self._answer, name, [Message("user", prompt)], each_own(asked.options, number))
                   for number, prompt in enumerate(prompts)]
@@ -62,7 +63,7 @@ class Chat:
         return await self._streamed(starts, partial(_text_events, asked, id_, created, name, echoes))
 
     def _answer(self, name: str, messages: list[Message], options: ChatOptions) -> Iterator[Delta]:
-        return self._models.chat_model(name).chat(messages, options)
+        return self._workspace.models.chat_model(name).chat(messages, options)
 
     async def _all(self, starts: Sequence[Callable[[], Iterator[Delta]]]) -> list[Whole]:
         return list(await asyncio.gather(*(self._work.long(partial(_whole, start)) for start in starts)))

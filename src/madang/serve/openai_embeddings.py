@@ -9,6 +9,7 @@ import numpy as np
 
 from madang.models.protocol import Vectors
 from madang.serve.http import Reply, Request, as_json
+from madang.serve.openai_names import meant
 from madang.serve.openai_tokens import as_text
 from madang.serve.routes import Routes
 from madang.serve.work import Work
@@ -24,7 +25,7 @@ class Embeddings:
     """Texts to vectors, of the width that the name asked for has."""
 
     def __init__(self, workspace: Workspace, work: Work) -> None:
-        self._models, self._work = workspace.models, work
+        self._workspace, self._work = workspace, work
 
     def add_to(self, routes: Routes) -> None:
         """Take the path."""
@@ -39,11 +40,11 @@ class Embeddings:
         texts = [as_text(each, "input") for each in given]
         if not all(texts):
             raise Wrong("'input' cannot hold an empty string.", param="input", code="invalid_value")
-        self._models.alias(model, "embed")     # an unknown name is refused before a thread is taken
+        meant(self._workspace, model, "embed")     # an unknown name is refused before a thread is taken
         name, vectors = await self._work.long(partial(self._vectors, model, dimensions, texts))
         rows = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors] if coded else list(vectors)
         return as_json(openai_answers.embeddings(name, rows))
 
     def _vectors(self, model: str, dimensions: int | None, texts: list[str]) -> tuple[str, Vectors]:
-        embedder = self._models.embedder_as(model, dimensions)
+        embedder = self._workspace.models.embedder_as(model, dimensions)
         return embedder.name, np.ascontiguousarray(embedder.embed(texts, "document"), dtype=np.float32)

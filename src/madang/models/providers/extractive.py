@@ -72,7 +72,7 @@ class ExtractiveReader:
         self._config = bundled_config() if config is None else config
 
     @property
-    def _analyzer(self) -> Analyzer:
+    def analyzer(self) -> Analyzer:
         return self._given_analyzer or default_analyzer()
 
     def read(self, question: str, passages: Sequence[Passage]) -> Reading:
@@ -94,10 +94,10 @@ class ExtractiveReader:
             empty = np.empty(0)
             return Scores([], empty, empty, empty, empty, np.zeros(len(FEATURES)), known)
         texts = [passages[s.passage].text[s.start:s.end] for s in spans]
-        wanted = self._content_terms(question)
-        analyzed = self._analyzer.index_terms(texts)
-        coverage = _coverage(wanted, analyzed)
-        headings = self._analyzer.index_terms([f"{p.title} {p.location.heading}" for p in passages])
+        wanted = self.content_terms(question)
+        analyzed = self.analyzer.index_terms(texts)
+        coverage = covered(wanted, analyzed)
+        headings = self.analyzer.index_terms([f"{p.title} {p.location.heading}" for p in passages])
         above = [{term: weight for term, weight in headings[span.passage].items() if term not in terms}
                  for span, terms in zip(spans, analyzed, strict=True)]
         whole = [dict(terms) for terms in headings]
@@ -109,13 +109,13 @@ class ExtractiveReader:
             vectors = self._embedder.embed([question, *texts, *(p.text for p in passages)], "query").astype(np.float64)
             similarity = vectors[1:1 + len(texts)] @ vectors[0]
             passage_similarity = vectors[1 + len(texts):] @ vectors[0]
-        features = np.array([coverage.max(), _coverage(wanted, whole).max(), similarity.max(),
+        features = np.array([coverage.max(), covered(wanted, whole).max(), similarity.max(),
                              passage_similarity.max()])
-        return Scores(spans, coverage, _coverage(wanted, above), _bm25(wanted, analyzed), similarity, features, known)
+        return Scores(spans, coverage, covered(wanted, above), _bm25(wanted, analyzed), similarity, features, known)
 
-    def _content_terms(self, question: str) -> dict[str, float]:
-        terms = self._analyzer.query_terms(question)
-        asking = _asking_terms(self._analyzer)
+    def content_terms(self, question: str) -> dict[str, float]:
+        terms = self.analyzer.query_terms(question)
+        asking = _asking_terms(self.analyzer)
         return {term: weight for term, weight in terms.items() if term not in asking} or terms
 
     def pick(self, scores: Scores, passages: Sequence[Passage], mix: dict[str, Any] | None = None) -> list[Evidence]:
@@ -146,7 +146,7 @@ class ExtractiveReader:
                 for i in unique]
 
 
-def _coverage(wanted: dict[str, float], analyzed: Sequence[dict[str, float]]) -> NDArray[np.float64]:
+def covered(wanted: dict[str, float], analyzed: Sequence[dict[str, float]]) -> NDArray[np.float64]:
     """The share of the question's term weight that each text holds, 0 to 1."""
     total = sum(wanted.values()) or 1.0
     return np.array([sum(weight for term, weight in wanted.items() if term in terms) / total for terms in analyzed])
