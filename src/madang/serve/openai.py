@@ -13,6 +13,7 @@ from madang.serve.openai_chat import Chat
 from madang.serve.openai_embeddings import Embeddings
 from madang.serve.openai_images import Images
 from madang.serve.openai_names import UnknownModel, names
+from madang.serve.openai_responses import Responses
 from madang.serve.routes import Routes
 from madang.serve.work import Work
 from madang.wire import openai_answers
@@ -32,7 +33,8 @@ class OpenAI:
         self._started = int(time.time())
         self._routes = Routes()
         self._routes.add("GET", "/models", self._models)
-        for part in (Chat(workspace, work), Embeddings(workspace, work), Images(workspace, work)):
+        for part in (Chat(workspace, work), Embeddings(workspace, work), Images(workspace, work),
+                     Responses(workspace, work)):
             part.add_to(self._routes)
 
     def find(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]] | None:
