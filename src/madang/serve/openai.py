@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from madang.base.errors import MadangError, MissingDependency, ServiceError
 from madang.serve.access import NotAllowed
 from madang.serve.errors import status_of
+from madang.serve.fetching import Fetcher
 from madang.serve.http import Handler, Reply, Request, as_json
 from madang.serve.openai_chat import Chat
 from madang.serve.openai_embeddings import Embeddings
 from madang.serve.openai_images import Images
 from madang.serve.openai_names import UnknownModel, names
+from madang.serve.openai_pictures import PicturesOf
 from madang.serve.openai_responses import Responses
 from madang.serve.routes import Routes
 from madang.serve.work import Work
@@ -28,13 +31,14 @@ _KINDS = {"rate_limit": 429, "model": 404, "timeout": 504}
 class OpenAI:
     """The dialect. Models answer to whoever has a key; what is stored asks for a scope that allows it."""
 
-    def __init__(self, workspace: Workspace, work: Work) -> None:
+    def __init__(self, workspace: Workspace, work: Work, fetcher: Fetcher) -> None:
         self._workspace = workspace
         self._started = int(time.time())
         self._routes = Routes()
         self._routes.add("GET", "/models", self._models)
-        for part in (Chat(workspace, work), Embeddings(workspace, work), Images(workspace, work),
-                     Responses(workspace, work)):
+        pictures = PicturesOf(work, fetcher)
+        for part in (Chat(workspace, work, pictures), Embeddings(workspace, work), Images(workspace, work),
+                     Responses(workspace, work, pictures)):
             part.add_to(self._routes)
 
     def find(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]] | None:
@@ -42,7 +46,7 @@ class OpenAI:
             return None
         path = path[len(_PREFIX):]
         if path.startswith(_MODELS) and method == "GET":      # a model's name may hold slashes
-            return self._model, {"name": path[len(_MODELS):].replace("%2F", "/")}
+            return self._model, {"name": unquote(path[len(_MODELS):])}
         found = self._routes.find(method, path)
         return found or (self._unknown, {"methods": ", ".join(self._routes.methods(path))})
 

@@ -13,7 +13,7 @@ from madang.base.errors import MadangError
 from madang.base.messages import ChatOptions, Delta, Message
 from madang.serve.http import Reply, Request, as_json
 from madang.serve.openai_names import meant
-from madang.serve.openai_pictures import with_pictures
+from madang.serve.openai_pictures import PicturesOf
 from madang.serve.openai_tokens import as_text
 from madang.serve.routes import Routes
 from madang.serve.streaming import FromThread, merged
@@ -30,8 +30,8 @@ NO_CACHE = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 class Chat:
     """The two ways to complete."""
 
-    def __init__(self, workspace: Workspace, work: Work) -> None:
-        self._workspace, self._work = workspace, work
+    def __init__(self, workspace: Workspace, work: Work, pictures: PicturesOf) -> None:
+        self._workspace, self._work, self._pictures = workspace, work, pictures
 
     def add_to(self, routes: Routes) -> None:
         """Take the paths."""
@@ -41,7 +41,7 @@ class Chat:
     async def _chat(self, request: Request) -> Reply:
         asked = decode_chat_request(request.json())
         name = meant(self._workspace, asked.model, "chat")
-        messages = with_pictures(asked.messages)
+        messages = await self._pictures.fetched(asked.messages)
         starts = [partial(self._answer, name, messages, each_own(asked.options, number))
                   for number in range(asked.count)]
         id_, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())

@@ -16,7 +16,7 @@ from madang.base.messages import Delta, Message
 from madang.serve.http import Reply, Request, as_json
 from madang.serve.openai_chat import EVENTS, NO_CACHE, begun
 from madang.serve.openai_names import meant
-from madang.serve.openai_pictures import with_pictures
+from madang.serve.openai_pictures import PicturesOf
 from madang.serve.routes import Routes
 from madang.serve.streaming import FromThread, merged
 from madang.serve.work import Work
@@ -71,8 +71,8 @@ class Kept:
 class Responses:
     """Create, read, delete."""
 
-    def __init__(self, workspace: Workspace, work: Work) -> None:
-        self._workspace, self._work = workspace, work
+    def __init__(self, workspace: Workspace, work: Work, pictures: PicturesOf) -> None:
+        self._workspace, self._work, self._pictures = workspace, work, pictures
         self._kept = Kept()
 
     def add_to(self, routes: Routes) -> None:
@@ -85,7 +85,7 @@ class Responses:
     async def _create(self, request: Request) -> Reply:
         asked = decode_response_request(request.json())
         name = meant(self._workspace, asked.model, "chat")
-        messages = with_pictures([*self._before(request, asked), *asked.messages])
+        messages = await self._pictures.fetched([*self._before(request, asked), *asked.messages])
         if not messages:
             raise Wrong("'input' holds nothing to answer.", param="input", code="empty_array")
         told = [Message("system", asked.instructions), *messages] if asked.instructions else messages
