@@ -18,7 +18,7 @@ from pathlib import Path
 from madang.base import trace
 from madang.base.errors import InvalidInput, MadangError, Unreadable
 from madang.base.messages import IngestReport, Problem
-from madang.base.records import Metadata, Record, Source
+from madang.base.records import Metadata, MetadataValue, Record, Source
 from madang.models.protocol import Embedder
 from madang.rag.chunk import Chunk, chunk, embedding_text
 from madang.rag.discover import discover, is_gone
@@ -233,6 +233,22 @@ def _prepare(path: Path, uri: str, known: dict[str, str], recipe: str, chunk_cha
         return _Prepared(uri, size, problem=Problem(uri, str(error)))
     except OSError as error:
         return _Prepared(uri, size, problem=Problem(uri, f"{path} cannot be read: {error.strerror or error}."))
+
+
+def ingest_document(document: Document, source: Source, collection: CollectionProtocol, embedder: Embedder, *,
+                    chunk_chars: int = 800, metadata: Mapping[str, MetadataValue] | None = None,
+                    namespace: str = "") -> int:
+    """Replace what a collection holds of one document, in one transaction; returns the number of chunks.
+
+    `metadata` is kept with each chunk, beside what tells where it stands. For a document that is no file of a folder.
+    """
+    with trace.span("ingest", collection=collection.name):
+        prepared = _cut(document, source, chunk_chars)
+        vectors = embedder.embed(prepared.texts, "document")
+        for record, vector in zip(prepared.records, vectors, strict=True):
+            record.values = vector
+            record.metadata = {**(metadata or {}), **record.metadata}
+        return collection.replace_sources([(source, prepared.records)], namespace)
 
 
 def _cut(document: Document, source: Source, chunk_chars: int) -> _Prepared:

@@ -134,6 +134,7 @@ class App:
         self.stop()
         self.native.close()
         self.work.close()
+        self._openai.close()
         self.ready.close()
         self.access.save_use()
 

@@ -17,6 +17,8 @@ from madang.serve.openai_images import Images
 from madang.serve.openai_names import UnknownModel, names
 from madang.serve.openai_pictures import PicturesOf
 from madang.serve.openai_responses import Responses
+from madang.serve.openai_shelf import Shelf
+from madang.serve.openai_stores import Stores
 from madang.serve.routes import Routes
 from madang.serve.work import Work
 from madang.wire import openai_answers
@@ -36,10 +38,14 @@ class OpenAI:
         self._started = int(time.time())
         self._routes = Routes()
         self._routes.add("GET", "/models", self._models)
-        pictures = PicturesOf(work, fetcher)
+        pictures, self._shelf = PicturesOf(work, fetcher), Shelf(workspace)
         for part in (Chat(workspace, work, pictures), Embeddings(workspace, work), Images(workspace, work),
-                     Responses(workspace, work, pictures)):
+                     Responses(workspace, work, pictures), Stores(self._shelf, work)):
             part.add_to(self._routes)
+
+    def close(self) -> None:
+        """Finish the files that are being read."""
+        self._shelf.close()
 
     def find(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]] | None:
         if not path.startswith(_PREFIX + "/"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -74,10 +75,10 @@ def embeddings(client: openai.OpenAI) -> None:
     made = client.embeddings.create(model="text-embedding-3-small", input=["a dog", "a puppy", "a treaty"])
     one, two, three = (item.embedding for item in made.data)
     assert len(one) == 1536
-    assert sum(a * b for a, b in zip(one, two)) > sum(a * b for a, b in zip(one, three))
+    assert sum(a * b for a, b in zip(one, two, strict=True)) > sum(a * b for a, b in zip(one, three, strict=True))
     plain = client.embeddings.create(model="text-embedding-3-small", input="a dog", encoding_format="float", dimensions=512)
     assert len(plain.data[0].embedding) == 512
-    assert all(abs(a - b) < 1e-6 for a, b in zip(plain.data[0].embedding, one))
+    assert all(abs(a - b) < 1e-6 for a, b in zip(plain.data[0].embedding, one, strict=False))
     assert made.model == "bundled/minilm"
 
 
@@ -96,28 +97,30 @@ def completions(client: openai.OpenAI) -> None:
     assert "".join(piece.choices[0].text for piece in pieces) == ANSWER
 
 
-def errors(client: openai.OpenAI) -> None:
-    for kind, code, call in (
-            (openai.NotFoundError, "model_not_found", lambda: client.chat.completions.create(model="nonesuch", messages=ASK)),
-            (openai.NotFoundError, "model_not_found", lambda: client.models.retrieve("nonesuch")),
-            (openai.NotFoundError, "model_not_found", lambda: client.embeddings.create(model="nonesuch", input="a")),
-            (openai.BadRequestError, "empty_array", lambda: client.chat.completions.create(model="gpt-4o", messages=[])),
-            (openai.BadRequestError, "invalid_value", lambda: client.chat.completions.create(model="gpt-4o", messages=ASK, temperature=9)),
-            (openai.BadRequestError, "invalid_value", lambda: client.embeddings.create(model="text-embedding-3-small", input=""))):
-        try:
-            call()
-        except kind as error:
-            assert error.code == code, error
-            assert error.body
-        else:
-            raise AssertionError(f"{kind.__name__} was not raised")
+def refusal(call: Callable[[], object]) -> openai.APIStatusError:
+    """What a call is refused with."""
     try:
-        client.images.generate(model="dall-e-3", prompt="a yard")
+        call()
     except openai.APIStatusError as error:
-        assert error.status_code == 501
-        assert "[models] draw" in str(error)
-    else:
-        raise AssertionError("nobody draws here")
+        return error
+    raise AssertionError("it was not refused")
+
+
+def errors(client: openai.OpenAI) -> None:
+    calls: list[tuple[type[openai.APIStatusError], str, Callable[[], object]]] = [
+        (openai.NotFoundError, "model_not_found", lambda: client.chat.completions.create(model="nonesuch", messages=ASK)),
+        (openai.NotFoundError, "model_not_found", lambda: client.models.retrieve("nonesuch")),
+        (openai.NotFoundError, "model_not_found", lambda: client.embeddings.create(model="nonesuch", input="a")),
+        (openai.BadRequestError, "empty_array", lambda: client.chat.completions.create(model="gpt-4o", messages=[])),
+        (openai.BadRequestError, "invalid_value", lambda: client.chat.completions.create(model="gpt-4o", messages=ASK, temperature=9)),
+        (openai.BadRequestError, "invalid_value", lambda: client.embeddings.create(model="text-embedding-3-small", input=""))]
+    for kind, code, call in calls:
+        error = refusal(call)
+        assert isinstance(error, kind), error
+        assert error.code == code, error
+    error = refusal(lambda: client.images.generate(model="dall-e-3", prompt="a yard"))
+    assert error.status_code == 501
+    assert "[models] draw" in str(error)
 
 
 async def asynchronous(address: str) -> None:
