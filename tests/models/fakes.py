@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from madang.base.messages import Delta, Message, Usage
+from madang.base.messages import ChatOptions, Delta, Message, Usage
 from madang.models.protocol import EmbedKind, Progress, Vectors
 
 
@@ -49,8 +49,7 @@ class ScriptedChat:
         self._text, self._finish = text, finish_reason
         self.heard: list[Message] = []
 
-    def chat(self, messages: Sequence[Message], *, temperature: float = 0.0,
-             max_tokens: int | None = None) -> Iterator[Delta]:
+    def chat(self, messages: Sequence[Message], options: ChatOptions | None = None) -> Iterator[Delta]:
         self.heard = list(messages)
         for start in range(0, len(self._text), 7):
             yield Delta(self._text[start:start + 7])

@@ -165,8 +165,8 @@ def test_the_provider_lists_what_it_offers() -> None:
         provider.reader("minilm")
 
 
-@pytest.mark.parametrize("name", ["reader", "minilm", "gpt"])
-def test_no_bundled_model_chats(name: str) -> None:
+@pytest.mark.parametrize("name", ["minilm", "gpt"])
+def test_no_other_bundled_model_chats(name: str) -> None:
     with pytest.raises(NotFound, match="Configure a service"):
         BundledProvider().chat_model(name)
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from madang.base.errors import InvalidInput, NotFound, ServiceError
-from madang.base.messages import Delta, Message, Usage
+from madang.base.messages import ChatOptions, Delta, Message, Usage
 from madang.models.protocol import ChatModel, Embedder
 from tests.models.service_stub import (
     ASK,
@@ -56,7 +56,7 @@ def provider(stub: ServiceStub, slept: list[float]) -> Client:
 def test_a_chat_as_it_is_sent_and_answered(stub: ServiceStub) -> None:
     stub.chat(answer("연차는 ", "15일", "입니다."))
     model = connect(stub.url, api_key=KEY).chat_model("org/tiny-1")
-    deltas = list(model.chat([Message("system", "짧게."), *ASK], temperature=0.5, max_tokens=9))
+    deltas = list(model.chat([Message("system", "짧게."), *ASK], ChatOptions(temperature=0.5, max_tokens=9)))
     assert [delta.text for delta in deltas] == ["연차는 ", "15일", "입니다.", ""]
     assert deltas[0] == Delta("연차는 ", model="tiny-1")
     assert deltas[-1] == Delta("", "stop", Usage(7, 3), "tiny-1")
@@ -172,9 +172,9 @@ def test_threads_share_a_provider(stub: ServiceStub, provider: Client) -> None:
     ({"messages": []}, "at least one message"),
     ({"messages": [Message("robot", "x")]}, "system, user"),  # type: ignore[arg-type]
     ({"messages": [Message("user", 1)]}, "must be text"),  # type: ignore[arg-type]
-    ({"temperature": -0.1}, "temperature"),
-    ({"temperature": float("nan")}, "temperature"),
-    ({"max_tokens": 0}, "max_tokens"),
+    ({"options": ChatOptions(temperature=-0.1)}, "temperature"),
+    ({"options": ChatOptions(temperature=float("nan"))}, "temperature"),
+    ({"options": ChatOptions(max_tokens=0)}, "max_tokens"),
 ])
 def test_a_wrong_argument_is_refused_at_once(stub: ServiceStub, provider: Client,
                                              arguments: dict[str, Any], phrase: str) -> None:
@@ -198,9 +198,9 @@ def test_a_model_that_takes_no_max_tokens_and_no_temperature(stub: ServiceStub,
 
     stub.chat(reasoning)
     model = provider.chat_model("o4-mini")
-    assert text_of(model.chat(ASK, max_tokens=5)) == "ok"
+    assert text_of(model.chat(ASK, ChatOptions(max_tokens=5))) == "ok"
     assert len(stub.requests) == 3
-    assert text_of(model.chat(ASK, max_tokens=5)) == "ok"
+    assert text_of(model.chat(ASK, ChatOptions(max_tokens=5))) == "ok"
     assert len(stub.requests) == 4
     assert stub.requests[-1].json["max_completion_tokens"] == 5
 

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from madang.base.messages import Delta, Message, Usage
-from madang.wire import openai
+from madang.base.messages import ChatOptions, Delta, Message, Usage
+from madang.wire import openai, openai_messages
 from tests.wire import openai_samples as samples
 
 
@@ -33,7 +33,7 @@ def pieces_of(body: bytes, cuts: list[int]) -> list[bytes]:
 
 def test_a_chat_request_says_everything() -> None:
     messages = [Message("system", "Be brief."), Message("user", "연차는 며칠?")]
-    body = openai.encode_chat(messages, "tiny-1", temperature=0.0, max_tokens=64)
+    body = openai_messages.encode_chat(messages, "tiny-1", ChatOptions(temperature=0.0, max_tokens=64))
     assert json.loads(openai.to_bytes(body)) == {
         "model": "tiny-1", "temperature": 0.0, "max_tokens": 64, "stream": True,
         "stream_options": {"include_usage": True},
@@ -43,7 +43,7 @@ def test_a_chat_request_says_everything() -> None:
 
 
 def test_what_was_not_asked_for_is_not_sent() -> None:
-    body = openai.encode_chat([Message("user", "?")], "m", temperature=0.5, max_tokens=None, stream=False)
+    body = openai_messages.encode_chat([Message("user", "?")], "m", ChatOptions(temperature=0.5, max_tokens=None), stream=False)
     assert set(body) == {"model", "messages", "temperature", "stream"}
     assert body["stream"] is False
 
@@ -70,7 +70,7 @@ def test_half_a_surrogate_pair_does_not_stop_a_request() -> None:
     (openai.Failure("tools are not supported"), None),
 ])
 def test_what_a_model_objects_to(failure: openai.Failure, key: str | None) -> None:
-    body = openai.encode_chat([Message("user", "?")], "o4", temperature=0.0, max_tokens=64)
+    body = openai_messages.encode_chat([Message("user", "?")], "o4", ChatOptions(temperature=0.0, max_tokens=64))
     assert openai.objection(body, failure) == key
     if key is not None:
         changed = openai.without(body, key)

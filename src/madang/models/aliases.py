@@ -21,7 +21,7 @@ from madang.base.errors import InvalidInput, NotFound
 from madang.base.settings import Settings, variable
 from madang.models.protocol import Embedder, EmbedKind, Progress, Vectors
 
-AliasRole: TypeAlias = Literal["chat", "embed", "rerank"]
+AliasRole: TypeAlias = Literal["chat", "embed", "rerank", "draw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ KNOWN: Mapping[str, Known] = {
     "text-embedding-ada-002": Known("embed", 1536, (1536,)),
     "multilingual-e5-large": Known("embed", 1024, (1024,)),
     "llama-text-embed-v2": Known("embed", 1024, (384, 512, 768, 1024, 2048)),
+    **dict.fromkeys(("dall-e-2", "dall-e-3", "gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5"), Known("draw")),
     "bge-reranker-v2-m3": Known("rerank"),
     "cohere-rerank-3.5": Known("rerank"),
     "cohere-rerank-v4-fast": Known("rerank"),

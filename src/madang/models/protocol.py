@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from madang.base.messages import Delta, Message, Passage
+from madang.base.messages import ChatOptions, Delta, Message, Passage
 
 Vectors: TypeAlias = NDArray[np.float32]
 EmbedKind = Literal["document", "query"]
@@ -56,9 +56,42 @@ class ChatModel(Protocol):
     @property
     def name(self) -> str: ...
 
-    def chat(self, messages: Sequence[Message], *, temperature: float = 0.0,
-             max_tokens: int | None = None) -> Iterator[Delta]:
-        """Stream the answer. Raises `ServiceError` with a message that says what to do next."""
+    def chat(self, messages: Sequence[Message], options: ChatOptions | None = None) -> Iterator[Delta]:
+        """Stream the answer; closing the iterator stops it. Raises `ServiceError` with a message that says what to do
+        next."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """A picture that was made. `prompt`: what it was really made from, where the service changed it."""
+
+    data: bytes = field(repr=False)
+    media_type: str = "image/png"
+    prompt: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawOptions:
+    """How a picture shall be; what is empty is left to the model."""
+
+    count: int = 1
+    size: str = ""                 # "1024x1024"
+    quality: str = ""
+    style: str = ""
+    background: str = ""
+    output_format: str = ""
+
+
+@runtime_checkable
+class ImageGenerator(Protocol):
+    """A description to pictures."""
+
+    @property
+    def name(self) -> str: ...
+
+    def draw(self, prompt: str, options: DrawOptions | None = None) -> list[Drawing]:
+        """As many pictures as `options.count` says. Raises `ServiceError` with a message that says what to do next."""
         ...
 
 
@@ -124,3 +157,4 @@ class Provider(Protocol):
     def reader(self, model: str) -> Reader: ...
 
     def reranker(self, model: str) -> Reranker: ...
+    def image_generator(self, model: str) -> ImageGenerator: ...

@@ -10,7 +10,7 @@ from madang.base.errors import InvalidInput, NotFound
 from madang.base.settings import Settings
 from madang.models import aliases
 from madang.models.aliases import AliasRole, Resolved, Widened
-from madang.models.protocol import ChatModel, Embedder, Provider, Reader, Reranker
+from madang.models.protocol import ChatModel, Embedder, ImageGenerator, Provider, Reader, Reranker
 
 
 class Models:
@@ -29,6 +29,18 @@ class Models:
     def chat_model(self, name: str) -> ChatModel:
         """The chat model called `name`."""
         return self._get("chat_model", name)  # type: ignore[no-any-return]
+
+    def image_generator(self, name: str) -> ImageGenerator:
+        """The model that draws called `name`."""
+        return self._get("image_generator", name)  # type: ignore[no-any-return]
+
+    def offers(self, name: str) -> bool:
+        """Whether "PROVIDER/MODEL" can be asked for: a service is configured, or the provider has such a model."""
+        provider, slash, model = name.partition("/")
+        if not slash or not model:
+            return False
+        return provider in self._settings.services or (
+            provider == "bundled" and model in self._provider(provider).models())
 
     def reader(self, name: str) -> Reader:
         """The extractive reader called `name`."""

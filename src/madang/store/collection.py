@@ -20,6 +20,7 @@ from madang.store.audit import CollectionAudit, Repaired, measured, repaired
 from madang.store.backup import BackupInfo
 from madang.store.connections import Connections
 from madang.store.copies import Progress
+from madang.store.counts import Counted, Searches
 from madang.store.current import Current
 from madang.store.embeddings import Embedding
 from madang.store.fusion import Fusion
@@ -55,7 +56,7 @@ class Collection:
         self.name, self.metric = name or directory.name, meta["metric"]
         self._connections = Connections(self._path, self._check_there)
         self._pulse = Pulse(directory) if lock is not None else None
-        self._told = Told()
+        self._told, self._searches = Told(), Searches()
         self._current = self._current_of(embeddings.live(meta.get))
         self._beside: Current | None = None                      # of the shadow, once it was asked for
         self._beside_guard, self._reembedding = threading.RLock(), threading.RLock()
@@ -254,6 +255,7 @@ class Collection:
                 if prepared is None:
                     continue
                 ranked = search.rank(asked, prepared)
+                self._searches.add(ranked.plan.compared)
                 if not (asked.metadata or asked.values or asked.document) or not len(ranked.slots):
                     return search.scored(asked, prepared, ranked)
                 answer = search.described(asked, prepared, ranked, self._told)
@@ -306,6 +308,11 @@ class Collection:
         size = sum(path.stat().st_size for path in self._path.parent.iterdir() if path.is_file())
         return CollectionStats(self.name, sum(namespaces.values()), namespaces, sources, embedding.dim,
                                self.metric, str(embedding.spec["kind"]), embedding.embedder, analyzer, size, sequence)
+
+    def counted(self) -> Counted:
+        """Counts that cost little: records, what the index has not absorbed, searches since this was opened."""
+        with self._reporting(), self._current.view() as view:
+            return Counted(len(view.all_live()), view.dense.waiting(), self._searches.count, self._searches.compared)
 
     def sources(self, namespace: str = "") -> dict[str, SourceInfo]:
         """The documents records were cut from, by uri."""

@@ -1,4 +1,6 @@
-"""OpenAI's dialect: chat completions, embeddings, models and errors; JSON to nouns and back.
+"""OpenAI's dialect as a service answers it: chat completions, embeddings, images, models and errors; JSON to nouns.
+
+What is asked of one is in `openai_messages`, what our own server answers in `openai_answers`.
 
 vLLM, Ollama, llama.cpp and most gateways speak it too, each with an accent; what is known of them is noted
 where it is handled. Pure functions: no network library and no numpy, so client and server can share them.
@@ -15,11 +17,11 @@ import json
 import re
 import sys
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from madang.base.messages import Delta, Message, Usage
+from madang.base.messages import Delta, Logprob, ToolCallPiece, Usage
 
 DONE = "[DONE]"
 _LONGEST_LINE_BYTES = 16 << 20   # a line of a stream; the longest honest ones are some kB
@@ -58,25 +60,14 @@ class Refused(Exception):
 # --- requests ---
 
 
-def encode_chat(messages: Sequence[Message], model: str, *, temperature: float, max_tokens: int | None,
-                stream: bool = True) -> dict[str, Any]:
-    """The body of POST /chat/completions. `max_tokens=None` leaves the limit to the service."""
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": [{"role": m.role, "content": m.content} for m in messages],
-        "temperature": temperature,
-        "stream": stream,
-    }
-    if max_tokens is not None:
-        body["max_tokens"] = max_tokens
-    if stream:
-        body["stream_options"] = {"include_usage": True}
-    return body
-
-
 def encode_embeddings(texts: Sequence[str], model: str) -> dict[str, Any]:
     """The body of POST /embeddings. Floats are asked for: not every server knows base64."""
     return {"model": model, "input": list(texts), "encoding_format": "float"}
+
+
+def encode_images(prompt: str, model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The body of POST /images/generations; empty options are left to the service."""
+    return {"model": model, "prompt": prompt, **{key: value for key, value in options.items() if value}}
 
 
 def to_bytes(body: dict[str, Any]) -> bytes:
@@ -112,7 +103,7 @@ def without(body: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def decode_chunk(payload: object) -> Delta:
-    """One chunk of a streamed answer: the choice with index 0, without reasoning and tool calls.
+    """One chunk of a streamed answer: the choice with index 0, without reasoning.
 
     A chunk may carry only a role, only usage (with empty `choices`) or only a finish reason; its text is "".
 
@@ -139,15 +130,53 @@ def _answer(payload: object, part: str) -> Delta:
     choices = payload.get("choices")
     if not isinstance(choices, list) and not (choices is None and "usage" in payload):
         raise Malformed(f"no list of choices in {_excerpt(payload)}")
-    text, finish = "", None
+    text, finish, refusal = "", None, ""
+    calls, logprobs = list[ToolCallPiece](), list[Logprob]()
     for choice in choices or []:
         if not isinstance(choice, dict):
             raise Malformed(f"a choice is {_excerpt(choice)}")
         if choice.get("index") in (0, None):
-            text += _content(choice.get(part))
+            message = choice.get(part)
+            text += _content(message)
+            calls += _calls(message)
+            logprobs += _logprobs(choice.get("logprobs"))
+            said = message.get("refusal") if isinstance(message, dict) else None
+            refusal += said if isinstance(said, str) else ""
             reason = choice.get("finish_reason")
             finish = reason if isinstance(reason, str) and reason else finish
-    return Delta(text, finish, _usage(payload.get("usage")), _word(payload.get("model")) or None)
+    return Delta(text, finish, _usage(payload.get("usage")), _word(payload.get("model")) or None, tuple(calls),
+                 tuple(logprobs), refusal)
+
+
+def _calls(message: object) -> Iterator[ToolCallPiece]:
+    """Of `tool_calls`; services leave `index` out where a call comes whole."""
+    found = message.get("tool_calls") if isinstance(message, dict) else None
+    if found is None:
+        return
+    if not isinstance(found, list):
+        raise Malformed(f"tool_calls are {_excerpt(found)}")
+    for place, call in enumerate(found):
+        function = (call.get("function") or {}) if isinstance(call, dict) else None
+        if not isinstance(function, dict):
+            raise Malformed(f"a tool call is {_excerpt(call)}")
+        index, arguments = call.get("index"), function.get("arguments")
+        if isinstance(arguments, dict):        # Ollama sent an object in its early versions
+            arguments = json.dumps(arguments, ensure_ascii=False)
+        piece = ToolCallPiece(index if isinstance(index, int) and index >= 0 else place, _word(call.get("id")),
+                              _word(function.get("name")), arguments if isinstance(arguments, str) else "")
+        if piece.id or piece.name or piece.arguments:
+            yield piece
+
+
+def _logprobs(payload: object) -> Iterator[Logprob]:
+    tokens = payload.get("content") if isinstance(payload, dict) else None
+    for token in tokens if isinstance(tokens, list) else []:
+        if isinstance(token, dict) and isinstance(token.get("logprob"), int | float):
+            top = token.get("top_logprobs")
+            others = [other for other in (top if isinstance(top, list) else [])
+                      if isinstance(other, dict) and isinstance(other.get("logprob"), int | float)]
+            yield Logprob(str(token.get("token", "")), float(token["logprob"]),
+                          tuple((str(other.get("token", "")), float(other["logprob"])) for other in others))
 
 
 def _content(message: object) -> str:
@@ -195,9 +224,9 @@ def decode_stream(pieces: Iterable[bytes]) -> Iterator[Delta]:
             continue
         delta = _event(event, data)
         finish, usage, model = delta.finish_reason or finish, delta.usage or usage, delta.model or model
-        if delta.text:
+        if delta.text or delta.tool_calls or delta.logprobs or delta.refusal:
             spoke = True
-            yield Delta(delta.text, model=delta.model)
+            yield replace(delta, finish_reason=None, usage=None)
     if finish is None and not (done and spoke):
         raise CutOff("the stream ended in the middle of its answer" if spoke else "the stream held no answer")
     yield Delta("", finish, usage, model)
@@ -289,6 +318,31 @@ def _vector(value: object) -> array[float]:
         return array("f", value)
     except (TypeError, OverflowError):
         raise Malformed(f"an embedding is not a list of numbers: {_excerpt(value)}") from None
+
+
+def decode_images(payload: object) -> list[tuple[bytes, str, str]]:
+    """Of each picture: its bytes, else its address, and the prompt it was made from where that was changed.
+
+    Raises:
+        Refused: the answer is an error.
+        Malformed: it holds no pictures.
+    """
+    if isinstance(payload, dict) and payload.get("error"):
+        raise Refused(_failure(payload))
+    data = payload.get("data") if isinstance(payload, dict) else None
+    if not isinstance(data, list) or not data or not all(isinstance(item, dict) for item in data):
+        raise Malformed(f"no list of pictures in {_excerpt(payload)}")
+    found = []
+    for item in data:
+        url, coded, prompt = item.get("url"), item.get("b64_json"), item.get("revised_prompt")
+        try:
+            picture = base64.b64decode(coded, validate=True) if isinstance(coded, str) else b""
+        except (binascii.Error, ValueError):
+            raise Malformed("a picture is not base64") from None
+        if not picture and not isinstance(url, str):
+            raise Malformed(f"a picture has neither b64_json nor url: {_excerpt(item)}")
+        found.append((picture, url if isinstance(url, str) else "", prompt if isinstance(prompt, str) else ""))
+    return found
 
 
 def decode_models(payload: object) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Self
 from madang.base import settings, trace
 from madang.base.errors import Conflict, InvalidInput, MadangError, NotFound
 from madang.base.messages import Answer, IngestReport, Passage
-from madang.base.records import Filter
+from madang.base.records import Filter, MetadataValue, Source
 from madang.models.protocol import Embedder
 from madang.models.resolve import Models
 from madang.rag.answer import answer_by_chat, answer_by_reader
-from madang.rag.ingest import ProgressListener, ingest
+from madang.rag.ingest import ProgressListener, ingest, ingest_document
+from madang.rag.load import load
 from madang.rag.retrieve import Mode, Retrieved, retrieve
 from madang.store import Collection, Database, Fusion, validate
 from madang.store.copies import Progress
@@ -75,13 +77,15 @@ class Workspace:
     # Documents
 
     def ingest(self, paths: str | Path | Sequence[str | Path], collection: str = DEFAULT_COLLECTION, *,
-               embedder: str | None = None, progress: ProgressListener | None = None) -> IngestReport:
+               embedder: str | None = None, uris: Mapping[Path, str] | None = None,
+               progress: ProgressListener | None = None) -> IngestReport:
         """Bring a collection up to date with files and folders; made on first use.
 
         Args:
             paths: files and folders; text, Markdown, HTML, PDF, DOCX, source code.
             embedder: which model embeds a new collection, e.g. "bundled/static"; default from the settings. An
                 existing collection keeps its own.
+            uris: what files are called in the collection, where that is not their path.
             progress: called with an `IngestProgress` after every step and commit.
         """
         if isinstance(paths, str | Path):
@@ -96,11 +100,30 @@ class Workspace:
         try:
             return ingest(paths, target, model, chunk_chars=self.settings.ingest.chunk_chars,
                           max_file_bytes=int(self.settings.ingest.max_file_mb * 1_000_000), exclude=[self.path],
-                          progress=progress)
+                          uris=uris, progress=progress)
         except (NotFound, InvalidInput):
             if not made and not target.stats().sources:  # nothing was read: leave no empty collection behind
                 self._database.drop(collection)
             raise
+
+    def add_document(self, path: Path, collection: str, *, uri: str, title: str = "", chunk_chars: int | None = None,
+                     metadata: Mapping[str, MetadataValue] | None = None) -> int:
+        """Put one file into a collection under a name of its own, in place of what was there under it.
+
+        Args:
+            uri: what it is called in the collection. title: what people call it; default what the document says.
+            metadata: kept with each of its chunks, so that filters find it.
+
+        Returns the number of chunks. Raises `Unreadable`, `NotFound`, `InvalidInput`.
+        """
+        target = self.collection(collection)
+        document = load(path, max_bytes=int(self.settings.ingest.max_file_mb * 1_000_000))
+        content = hashlib.blake2b(path.read_bytes(), digest_size=16)
+        content.update(repr(sorted((metadata or {}).items())).encode())
+        source = Source(uri, content.hexdigest(), document.text, document.media_type, title or document.title or uri,
+                        path.stat().st_size, document.pages)
+        return ingest_document(document, source, target, self._embedder_of(target), metadata=metadata,
+                               chunk_chars=chunk_chars or self.settings.ingest.chunk_chars)
 
     def ask(self, question: str, collection: str = DEFAULT_COLLECTION, *, top_k: int | None = None,
             model: str | None = None, filter: Filter | None = None,  # noqa: A002
@@ -231,6 +254,12 @@ class Workspace:
         """Create a collection for vectors of your own. See `Database.create` for what is refused."""
         return self._database.create(name, dim, metric, index, keep_queries=keep_queries)
 
+    def create_document_collection(self, name: str, *, embedder: str | None = None,
+                                   attributes: Mapping[str, Any] | None = None) -> Collection:
+        """Create an empty collection for documents, whose vectors a model makes; default that of the settings."""
+        model = self.models.embedder(embedder or self.settings.models.embed)
+        return self._database.create(name, model.dim, "cosine", embedder=model.signature, attributes=attributes)
+
     def collection(self, name: str) -> Collection:
         """Open a collection. Raises `NotFound` with the names there are."""
         return self._database.open(name)
@@ -238,6 +267,14 @@ class Workspace:
     def collections(self) -> list[str]:
         """Names of the collections, sorted."""
         return self._database.names()
+
+    def opened(self) -> dict[str, Collection]:
+        """The collections that are open, by name."""
+        return self._database.opened()
+
+    def recent(self, most: int) -> list[str]:
+        """Names of the collections that were written to last, newest first."""
+        return self._database.recent(most)
 
     def drop_collection(self, name: str) -> None:
         """Remove a collection and all it holds."""

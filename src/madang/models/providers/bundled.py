@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from madang.base.errors import NotFound
-from madang.models.protocol import ChatModel, Embedder, Reader, Reranker
+from madang.models.protocol import ChatModel, Embedder, ImageGenerator, Reader, Reranker
 from madang.models.providers.onnx_embedder import OnnxEmbedder
 from madang.models.providers.static_embedder import StaticEmbedder
 
@@ -29,10 +29,20 @@ class BundledProvider:
         return EMBEDDERS[model](FOLDER / model, name=f"bundled/{model}")
 
     def chat_model(self, model: str) -> ChatModel:
-        """Always raises `NotFound`: no bundled model converses."""
-        what = "reads and quotes, it does not chat" if model in READERS else "is not a bundled chat model"
-        raise NotFound(f"bundled/{model} {what}.",
-                       remedy='Configure a service in madang.toml and name it, for example "openai/gpt-4o-mini".')
+        """`reader`: quotes the conversation, calls tools, fills schemas; it does not write. Raises `NotFound`."""
+        if model not in READERS:
+            raise NotFound(f"bundled/{model} is not a bundled chat model.",
+                           remedy='Configure a service in madang.toml and name it, for example "openai/gpt-4o-mini".')
+        from madang.models.providers.extractive import ExtractiveReader
+        from madang.models.providers.reader_chat import ReaderChat
+
+        static = self.embedder("static")
+        return ReaderChat(ExtractiveReader(static), (static, self.embedder("minilm")))
+
+    def image_generator(self, model: str) -> ImageGenerator:
+        """Always raises `NotFound`: no bundled model draws."""
+        raise NotFound(f"bundled/{model} does not draw.",
+                       remedy='Configure a service in madang.toml and set [models] draw = "SERVICE/MODEL".')
 
     def reader(self, model: str) -> Reader:
         """`reader`: quotes the sentences that answer. Raises `NotFound`."""

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from madang.base.errors import InvalidInput, ServiceError
 from madang.base.settings import FILE_NAME, Service, variable
+from madang.models.providers.cancelling import Cancelled, watched
 from madang.wire import openai
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ class Connection:
             self._client = None
 
     def answers(self, path: str, body: dict[str, Any], decode: Callable[[httpx.Response], Iterator[_T]],
-                objected: list[str] | None = None) -> Iterator[_T]:
+                objected: list[str] | None = None, cancelled: Cancelled | None = None) -> Generator[_T, None, None]:
         """POST `body` and yield what `decode` makes of the answer, trying again until it yields something.
 
         A key of `body` that the service does not take is appended to `objected` and left out from then on.
@@ -102,7 +103,7 @@ class Connection:
         attempt, started = 1, False
         while True:
             try:
-                with closing(self._attempt(path, body, decode)) as items:
+                with closing(self._attempt(path, body, decode, cancelled)) as items:
                     for item in items:
                         started = True
                         yield item
@@ -114,7 +115,8 @@ class Connection:
                     objected.append(objection)
                     body = openai.without(body, objection)
                     continue
-                if started or not trouble.retryable or attempt > self._retries:
+                gone = cancelled is not None and cancelled.is_set()
+                if started or gone or not trouble.retryable or attempt > self._retries:
                     raise trouble.error(attempt, self._key) from trouble.__cause__
                 wait_s = self._wait_s(attempt, trouble.wait_s)
             self._sleep(wait_s)
@@ -127,13 +129,14 @@ class Connection:
         return self._rng.uniform(0.0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(attempt - 1, 16)))
 
     def _attempt(self, path: str, body: dict[str, Any],
-                 decode: Callable[[httpx.Response], Iterator[_T]]) -> Generator[_T, None, None]:
+                 decode: Callable[[httpx.Response], Iterator[_T]],
+                 cancelled: Cancelled | None) -> Generator[_T, None, None]:
         import httpx
 
         content = openai.to_bytes(body)
         try:
             with self._http().stream("POST", self._address(path), content=content,
-                                     headers=self._headers()) as response:
+                                     headers=self._headers()) as response, watched(response, cancelled):
                 if not response.is_success:
                     raise self._refusal(response, body["model"])
                 yield from decode(response)

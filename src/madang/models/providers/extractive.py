@@ -72,7 +72,7 @@ class ExtractiveReader:
         self._config = bundled_config() if config is None else config
 
     @property
-    def _analyzer(self) -> Analyzer:
+    def analyzer(self) -> Analyzer:
         return self._given_analyzer or default_analyzer()
 
     def read(self, question: str, passages: Sequence[Passage]) -> Reading:
@@ -94,10 +94,10 @@ class ExtractiveReader:
             empty = np.empty(0)
             return Scores([], empty, empty, empty, empty, np.zeros(len(FEATURES)), known)
         texts = [passages[s.passage].text[s.start:s.end] for s in spans]
-        wanted = content_terms(question, self._analyzer)
-        analyzed = self._analyzer.index_terms(texts)
+        wanted = content_terms(question, self.analyzer)
+        analyzed = self.analyzer.index_terms(texts)
         covered = coverage(wanted, analyzed)
-        headings = self._analyzer.index_terms([f"{p.title} {p.location.heading}" for p in passages])
+        headings = self.analyzer.index_terms([f"{p.title} {p.location.heading}" for p in passages])
         above = [{term: weight for term, weight in headings[span.passage].items() if term not in terms}
                  for span, terms in zip(spans, analyzed, strict=True)]
         whole = [dict(terms) for terms in headings]

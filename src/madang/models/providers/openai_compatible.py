@@ -14,11 +14,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from madang.base.errors import InvalidInput, NotFound
-from madang.base.messages import Delta, Message
+from madang.base.messages import ChatOptions, Delta, Message
 from madang.base.settings import Service
-from madang.models.protocol import ChatModel, Embedder, EmbedKind, Progress, Reader, Reranker, Vectors
+from madang.models.protocol import (
+    ChatModel,
+    Drawing,
+    DrawOptions,
+    Embedder,
+    EmbedKind,
+    ImageGenerator,
+    Progress,
+    Reader,
+    Reranker,
+    Vectors,
+)
+from madang.models.providers.cancelling import Cancellable, Cancelled
 from madang.models.providers.connection import Connection, read_json
-from madang.wire import openai
+from madang.wire import openai, openai_messages
 
 if TYPE_CHECKING:
     import httpx
@@ -62,6 +74,10 @@ class OpenAICompatibleProvider:
         raise NotFound(f"service {self._connection.name!r} offers no rerankers, so no {model!r}.",
                        remedy='Set [models] rerank = "bundled/reranker".')
 
+    def image_generator(self, model: str) -> ImageGenerator:
+        """The image model that the server calls `model`. Nothing is asked before its first use."""
+        return OpenAICompatibleImages(self._connection, model)
+
     def close(self) -> None:
         """Close idle connections. Also done when the provider and its models are garbage."""
         self._connection.close()
@@ -79,28 +95,31 @@ class OpenAICompatibleChat:
     def name(self) -> str:
         return f"{self._connection.name}/{self._model}"
 
-    def chat(self, messages: Sequence[Message], *, temperature: float = 0.0,
-             max_tokens: int | None = None) -> Iterator[Delta]:
+    def chat(self, messages: Sequence[Message], options: ChatOptions | None = None) -> Cancellable[Delta]:
         """Stream the answer as it arrives; the last delta has no text but the finish reason and the usage.
 
         What fails before the first delta is tried again; after it, never. Closing the iterator closes the
-        connection, which stops the server. A model that does not take `temperature` uses its own.
+        connection, which stops the server; `cancel` does so from another thread, however long the service has been
+        silent. A model that does not take `temperature` uses its own.
 
         Raises:
             InvalidInput: no messages, an unknown role, or a number out of range.
             ServiceError: while iterating; its message says what to do.
         """
+        options = options or ChatOptions()
         if not messages:
             raise InvalidInput("messages must hold at least one message.")
         for message in messages:
             if message.role not in _ROLES or not isinstance(message.content, str):
                 raise InvalidInput(f"messages must be text from {', '.join(_ROLES)}, not {message!r:.80}.")
-        if not (isfinite(temperature) and temperature >= 0):
-            raise InvalidInput(f"temperature must be a number of at least 0, not {temperature!r}.")
-        if max_tokens is not None and max_tokens < 1:
-            raise InvalidInput(f"max_tokens must be at least 1, not {max_tokens!r}.")
-        body = openai.encode_chat(messages, self._model, temperature=temperature, max_tokens=max_tokens)
-        return self._connection.answers("/chat/completions", body, _chat_answer, self._objected)
+        if options.temperature is not None and not (isfinite(options.temperature) and options.temperature >= 0):
+            raise InvalidInput(f"temperature must be a number of at least 0, not {options.temperature!r}.")
+        if options.max_tokens is not None and options.max_tokens < 1:
+            raise InvalidInput(f"max_tokens must be at least 1, not {options.max_tokens!r}.")
+        body = openai_messages.encode_chat(messages, self._model, options)
+        cancelled = Cancelled()
+        return Cancellable(self._connection.answers("/chat/completions", body, _chat_answer, self._objected, cancelled),
+                           cancelled)
 
 
 class OpenAICompatibleEmbedder:
@@ -171,6 +190,50 @@ class OpenAICompatibleEmbedder:
         self._dim = vectors.shape[1]
         unit: Vectors = (vectors / lengths).astype(np.float32)
         return unit
+
+
+class OpenAICompatibleImages:
+    """An `ImageGenerator` behind POST /images/generations."""
+
+    def __init__(self, connection: Connection, model: str) -> None:
+        self._connection = connection
+        self._model = model
+
+    @property
+    def name(self) -> str:
+        return f"{self._connection.name}/{self._model}"
+
+    def draw(self, prompt: str, options: DrawOptions | None = None) -> list[Drawing]:
+        """As many pictures as `options.count`. They must come in the answer: an address that a service names is not
+        read.
+
+        Raises:
+            InvalidInput: an empty prompt.
+            ServiceError: its message says what to do.
+        """
+        options = options or DrawOptions()
+        if not prompt.strip():
+            raise InvalidInput("the prompt is empty.", remedy="Say what the picture shall show.")
+        body = openai.encode_images(prompt, self._model, {
+            "n": options.count, "size": options.size, "quality": options.quality, "style": options.style,
+            "background": options.background, "output_format": options.output_format,
+            # gpt-image models always give base64 and refuse the key; the rest give an address unless told.
+            "response_format": "" if self._model.startswith("gpt-image") else "b64_json"})
+
+        def decode(response: httpx.Response) -> Iterator[list[Drawing]]:
+            found = openai.decode_images(read_json(response))
+            if not all(data for data, _, _ in found):
+                raise openai.Malformed("pictures as addresses although base64 was asked for")
+            yield [Drawing(data, _picture_type(data), revised) for data, _, revised in found]
+
+        return next(self._connection.answers("/images/generations", body, decode))
+
+
+def _picture_type(data: bytes) -> str:
+    for start, kind in ((b"\xff\xd8", "image/jpeg"), (b"RIFF", "image/webp"), (b"GIF8", "image/gif")):
+        if data.startswith(start):
+            return kind
+    return "image/png"
 
 
 def _chat_answer(response: httpx.Response) -> Iterator[Delta]:
