@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 import pytest
 from hypothesis import given
@@ -15,15 +15,27 @@ from madang.base import settings
 from madang.base.errors import InvalidInput
 from madang.base.settings import Service, Settings, load
 
-SECTIONS = {"models": settings.Models, "retrieval": settings.Retrieval, "ingest": settings.Ingest,
-            "services.local": Service}
+SECTIONS = {**settings.SECTIONS, "services.local": Service}
 KEYS = [(section, field.name) for section, kind in SECTIONS.items() for field in dataclasses.fields(kind)]
 # A value of each type that is no default, as TOML and as text.
-OTHER = {str: ('"other"', "other"), int: ("107", "107"), float: ("123.5", "123.5")}
+OTHER = {str: ('"other"', "other"), int: ("107", "107"), float: ("123.5", "123.5"), bool: ("true", "true"),
+         tuple[str, ...]: ('["a", "b"]', "a, b")}
+THIRD = {str: "third", int: "109", float: "99.25", bool: "false", tuple[str, ...]: "c"}
+WORDS = {"log": (('"json"', "json"), "off")}       # of a key that takes some texts only
+READ = {bool: {"true": True, "false": False}.get, tuple[str, ...]: lambda text: tuple(text.split(", "))}
 
 
 def kind_of(section: str, key: str) -> Any:
     return get_type_hints(SECTIONS[section])[key]
+
+
+def other(section: str, key: str) -> tuple[str, str]:
+    return WORDS[key][0] if key in WORDS else OTHER[kind_of(section, key)]
+
+
+def read(section: str, key: str, text: str) -> Any:
+    kind = kind_of(section, key)
+    return READ.get(kind, kind)(text)
 
 
 def value_of(loaded: Settings, section: str, key: str) -> Any:
@@ -70,8 +82,8 @@ def test_every_section_is_tested_here() -> None:
 
 @pytest.mark.parametrize(("section", "key"), KEYS)
 def test_every_key_can_be_set_in_the_file_and_in_the_environment(write: Any, section: str, key: str) -> None:
-    toml, text = OTHER[kind_of(section, key)]
-    expected = kind_of(section, key)(text)
+    toml, text = other(section, key)
+    expected = read(section, key, text)
     file = f"[{section}]\n{key} = {toml}\n"
     assert value_of(write(file), section, key) == expected
     name = settings.variable(section, key)
@@ -82,10 +94,10 @@ def test_every_key_can_be_set_in_the_file_and_in_the_environment(write: Any, sec
 
 @pytest.mark.parametrize(("section", "key"), KEYS)
 def test_the_environment_wins(write: Any, section: str, key: str) -> None:
-    toml, _ = OTHER[kind_of(section, key)]
-    text = {str: "third", int: "109", float: "99.25"}[kind_of(section, key)]
+    toml, _ = other(section, key)
+    text = WORDS[key][1] if key in WORDS else THIRD[kind_of(section, key)]
     loaded = write(f"[{section}]\n{key} = {toml}\n", **{settings.variable(section, key): text})
-    assert value_of(loaded, section, key) == kind_of(section, key)(text)
+    assert value_of(loaded, section, key) == read(section, key, text)
 
 
 def test_one_key_leaves_the_others_alone(write: Any) -> None:
@@ -146,7 +158,7 @@ def test_a_key_is_never_shown(write: Any) -> None:
 
 
 @pytest.mark.parametrize(("toml", "phrases"), [
-    ("[model]\nchat = 'x'\n", ["unknown section [model]", "models, retrieval, ingest, services.NAME"]),
+    ("[model]\nchat = 'x'\n", ["unknown section [model]", "models, retrieval, ingest, serve, services.NAME"]),
     ("top_k = 3\n", ["unknown section [top_k]"]),
     ("[retrieval]\ntopk = 3\n", ["unknown key 'topk' in [retrieval]", "Known: top_k,"]),
     ("[services.local]\nurl = 'x'\n", ["unknown key 'url' in [services.local]", "base_url"]),
@@ -169,6 +181,12 @@ def test_a_key_is_never_shown(write: Any) -> None:
     ("[services.local]\ntimeout_s = 0\n", ["timeout_s must be at least 0.001, not 0"]),
     ("[services.local]\nretries = -1\n", ["retries must be at least 0, not -1"]),
     ("[models]\nchat = 1\n", ["[models] chat must be text, not 1"]),
+    ("[serve]\nport = 65536\n", ["[serve] port must be at most 65535, not 65536"]),
+    ("[serve]\nlog = 'loud'\n", ["[serve] log must be one of text, json, off, not 'loud'"]),
+    ("[serve]\nhosts = 'a'\n", ["[serve] hosts must be a list of texts, not 'a'"]),
+    ("[serve]\nhosts = [1]\n", ["[serve] hosts must be a list of texts, not [1]"]),
+    ("[serve]\nfetch_urls = 'true'\n", ["[serve] fetch_urls must be true or false, not 'true'"]),
+    ("[serve]\nfetch_urls = 1\n", ["[serve] fetch_urls must be true or false, not 1"]),
     ("[models\n", ["is not valid TOML", "line 1"]),
     ("[models]\n[models]\n", ["is not valid TOML"]),
     (b"[models]\nchat = '\xff'\n", ["is not valid TOML", "utf-8"]),
@@ -189,6 +207,8 @@ def test_a_mistake_in_the_file_is_named(write: Any, tmp_path: Path, toml: str | 
     ("MADANG_RETRIEVAL_TOP_K", "0", "must be at least 1, not '0'"),
     ("MADANG_RETRIEVAL_DENSE_WEIGHT", "nan", "must be a number, not 'nan'"),
     ("MADANG_RETRIEVAL_DENSE_WEIGHT", "inf", "must be a number, not 'inf'"),
+    ("MADANG_SERVE_FETCH_URLS", "maybe", "must be true or false, not 'maybe'"),
+    ("MADANG_SERVE_LOG", "loud", "must be one of text, json, off, not 'loud'"),
     ("MADANG_SERVICES_OPENAI_TIMEOUT_S", "1m", "must be a number, not '1m'"),
 ])
 def test_a_mistake_in_the_environment_is_named(write: Any, variable: str, value: str, phrase: str) -> None:
@@ -227,4 +247,4 @@ def test_any_text_in_the_environment_is_valid_or_a_clear_error(section: tuple[st
         found = value_of(load(Path("/nowhere"), {name: value}), *section)
     except InvalidInput as error:
         said = str(error)
-    assert f"{name} must be" in said if said else isinstance(found, kind_of(*section))
+    assert f"{name} must be" in said if said else isinstance(found, get_origin(kind_of(*section)) or kind_of(*section))

@@ -116,15 +116,14 @@ def test_code_blocks_are_well_formed(language: str, name: str) -> None:
 def test_settings_table_lists_every_key_with_default_and_variable(language: str) -> None:
     table = page(language, "models.md")
     found = settings.Settings()
-    sections = {"models": found.models, "retrieval": found.retrieval, "ingest": found.ingest,
-                "services.NAME": settings.Service()}
+    sections = {**{name: getattr(found, name) for name in settings.SECTIONS}, "services.NAME": settings.Service()}
     rows_found = re.findall(r"^\| `\[([^\]]+)\]` \| `(\w+)` \| (\S+) \| `(\w+)` \|$", table, re.MULTILINE)
     expected = []
     for name, values in sections.items():
         for key in values.__dataclass_fields__:
             default = getattr(values, key)
-            shown = {"": {"en": "empty", "ko": "없음"}[language]}.get(
-                default, f"`{default}`" if isinstance(default, str) else str(default))
+            shown = {"en": "empty", "ko": "없음"}[language] if default in ("", ()) else (
+                f"`{default}`" if isinstance(default, str) else str(default))
             expected.append((name, key, shown, settings.variable(name, key)))
     assert rows_found == expected
 

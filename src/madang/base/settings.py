@@ -59,19 +59,54 @@ class Ingest:
 
 
 @dataclass(frozen=True, slots=True)
+class Serve:
+    """Where `madang serve` listens, and what it takes from a caller. 0 switches a rate off."""
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    hosts: tuple[str, ...] = ()            # names under which it may be asked for, besides this machine's own
+    cors_origins: tuple[str, ...] = ()     # pages of these may ask from a browser, e.g. https://app.example.org
+    threads: int = 8                       # for long work: models, ingests, audits
+    max_waiting: int = 64                  # long calls and writes under way or in line; more are told to come later
+    max_connections: int = 1024
+    max_body_mb: float = 64.0
+    max_upload_mb: float = 512.0           # all files of one ingest together
+    max_batch: int = 10000                 # records, ids or files of one request
+    max_dim: int = 20000
+    max_top_k: int = 10000
+    rate_per_s: float = 0.0                # requests of one key, or of one address where there is no key
+    rate_burst: int = 100                  # how many may come at once before the rate counts
+    body_timeout_s: float = 30.0           # without a piece of a body; also for the headers
+    grace_s: float = 30.0                  # for requests that are under way when it is told to stop
+    fetch_urls: bool = True                # whether URLs that a caller names are fetched
+    fetch_hosts: tuple[str, ...] = ()      # from these only, where there are any; *.example.org for all below
+    allow_private_urls: bool = False       # also from addresses that only this network reaches
+    max_fetch_mb: float = 20.0
+    fetch_timeout_s: float = 20.0
+    warm: int = 8                          # collections to open before it says that it is ready, newest first
+    log: str = "text"                      # a line for each request: "text", "json" or "off"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything configurable, validated."""
 
     models: Models = field(default_factory=Models)
     retrieval: Retrieval = field(default_factory=Retrieval)
     ingest: Ingest = field(default_factory=Ingest)
+    serve: Serve = field(default_factory=Serve)
     services: dict[str, Service] = field(default_factory=dict)
 
 
-_SECTIONS: dict[str, type[Any]] = {"models": Models, "retrieval": Retrieval, "ingest": Ingest}
+SECTIONS: dict[str, type[Any]] = {"models": Models, "retrieval": Retrieval, "ingest": Ingest, "serve": Serve}
 # Every number is at least its minimum; zero weights switch one side of hybrid retrieval off.
 _MINIMUM = {"top_k": 1, "rrf_k": 1, "dense_weight": 0, "lexical_weight": 0, "chunk_chars": 100,
-            "max_file_mb": 0.001, "timeout_s": 0.001, "retries": 0}
+            "max_file_mb": 0.001, "timeout_s": 0.001, "retries": 0,
+            "port": 0, "threads": 1, "max_waiting": 1, "max_connections": 1, "max_body_mb": 0.001, "max_upload_mb": 0.001,
+            "max_batch": 1, "max_dim": 1, "max_top_k": 1, "rate_per_s": 0, "rate_burst": 1, "body_timeout_s": 0.001,
+            "grace_s": 0, "max_fetch_mb": 0.001, "fetch_timeout_s": 0.001, "warm": 0}
+_MAXIMUM = {"port": 65535, "max_dim": 20_000, "max_top_k": 10_000}
+_WORDS = {"log": ("text", "json", "off")}
 _T = TypeVar("_T")
 
 
@@ -93,11 +128,11 @@ def load(workspace: Path, env: Mapping[str, str] | None = None) -> Settings:
         except OSError as error:
             raise InvalidInput(f"{path} cannot be read: {error.strerror}.",
                                remedy="Make it a readable file, or move it away.") from error
-    unknown = sorted(set(raw) - set(_SECTIONS) - {"services"})
+    unknown = sorted(set(raw) - set(SECTIONS) - {"services"})
     if unknown:
         raise InvalidInput(f"{path}: unknown section [{unknown[0]}].",
-                           remedy=f"Known: {', '.join([*_SECTIONS, 'services.NAME'])}.")
-    sections = {name: _section(kind, raw.get(name, {}), name, path, env) for name, kind in _SECTIONS.items()}
+                           remedy=f"Known: {', '.join([*SECTIONS, 'services.NAME'])}.")
+    sections = {name: _section(kind, raw.get(name, {}), name, path, env) for name, kind in SECTIONS.items()}
     return Settings(services=_services(raw.get("services", {}), path, env), **sections)
 
 
@@ -149,10 +184,15 @@ def _section(kind: type[_T], table: Any, name: str, path: Path, env: Mapping[str
 
 
 def _check(value: Any, kind: type[Any], key: str, where: str, parse: bool = False) -> Any:
-    """`value` as `kind`, or an error that says where it stands. `parse` reads numbers from text."""
+    """`value` as `kind`, or an error that says where it stands. `parse` reads numbers, lists (with commas) and yes or
+    no (true, false) from text."""
+    if kind is bool or kind == tuple[str, ...]:
+        return _flag(value, where, parse) if kind is bool else _texts(value, where, parse)
     if kind is str:
-        if isinstance(value, str):
+        if isinstance(value, str) and value in _WORDS.get(key, (value,)):
             return value
+        if isinstance(value, str):
+            raise InvalidInput(f"{where} must be one of {', '.join(_WORDS[key])}, not {value!r}.")
         shown = f"a value of type {type(value).__name__}" if key == "api_key" else repr(value)
         raise InvalidInput(f"{where} must be text, not {shown}.")
     try:
@@ -166,4 +206,21 @@ def _check(value: Any, kind: type[Any], key: str, where: str, parse: bool = Fals
         raise InvalidInput(f"{where} must be {word}, not {value!r}.") from None
     if number < _MINIMUM[key]:
         raise InvalidInput(f"{where} must be at least {_MINIMUM[key]}, not {value!r}.")
+    if number > _MAXIMUM.get(key, number):
+        raise InvalidInput(f"{where} must be at most {_MAXIMUM[key]}, not {value!r}.")
     return number
+
+
+def _flag(value: Any, where: str, parse: bool) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    found = known.get(value.strip().lower()) if parse else value
+    if not isinstance(found, bool):
+        raise InvalidInput(f"{where} must be true or false, not {value!r}.")
+    return found
+
+
+def _texts(value: Any, where: str, parse: bool) -> tuple[str, ...]:
+    found = [part.strip() for part in value.split(",") if part.strip()] if parse else value
+    if not isinstance(found, list) or not all(isinstance(part, str) for part in found):
+        raise InvalidInput(f"{where} must be a list of texts, not {value!r}.")
+    return tuple(found)
