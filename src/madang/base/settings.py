@@ -102,9 +102,10 @@ SECTIONS: dict[str, type[Any]] = {"models": Models, "retrieval": Retrieval, "ing
 # Every number is at least its minimum; zero weights switch one side of hybrid retrieval off.
 _MINIMUM = {"top_k": 1, "rrf_k": 1, "dense_weight": 0, "lexical_weight": 0, "chunk_chars": 100,
             "max_file_mb": 0.001, "timeout_s": 0.001, "retries": 0,
-            "port": 0, "threads": 1, "max_waiting": 1, "max_connections": 1, "max_body_mb": 0.001, "max_upload_mb": 0.001,
-            "max_batch": 1, "max_dim": 1, "max_top_k": 1, "rate_per_s": 0, "rate_burst": 1, "body_timeout_s": 0.001,
-            "grace_s": 0, "max_fetch_mb": 0.001, "fetch_timeout_s": 0.001, "warm": 0}
+            "port": 0, "threads": 1, "max_waiting": 1, "max_connections": 1, "max_body_mb": 0.001,
+            "max_upload_mb": 0.001, "max_batch": 1, "max_dim": 1, "max_top_k": 1, "rate_per_s": 0,
+            "rate_burst": 1, "body_timeout_s": 0.001, "grace_s": 0, "max_fetch_mb": 0.001,
+            "fetch_timeout_s": 0.001, "warm": 0}
 _MAXIMUM = {"port": 65535, "max_dim": 20_000, "max_top_k": 10_000}
 _WORDS = {"log": ("text", "json", "off")}
 _T = TypeVar("_T")

@@ -15,6 +15,7 @@ from madang.cli.ask import ask, search
 from madang.cli.collections import collection
 from madang.cli.index import index
 from madang.cli.ingest import ingest
+from madang.cli.keys import key
 from madang.cli.serve import serve
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -35,7 +36,7 @@ def cli() -> None:
     """
 
 
-for command in (ingest, ask, search, serve, collection, index):
+for command in (ingest, ask, search, serve, key, collection, index):
     cli.add_command(command)
 for command in (*care.COMMANDS, *versions.COMMANDS):
     collection.add_command(command)

@@ -11,7 +11,7 @@ import queue
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -60,8 +60,11 @@ class _Prepared:
 
 def ingest(paths: Sequence[str | Path], collection: CollectionProtocol, embedder: Embedder, *,
            chunk_chars: int = 800, max_file_bytes: int | None = None, exclude: Sequence[Path] = (),
-           namespace: str = "", progress: ProgressListener | None = None) -> IngestReport:
+           namespace: str = "", uris: Mapping[Path, str] | None = None,
+           progress: ProgressListener | None = None) -> IngestReport:
     """Bring `collection` up to date with files and folders.
+
+    `uris`: what files are called in the collection; else by their absolute path.
 
     Files whose content did not change are left alone, changed ones replaced, files that disappeared from a named
     folder removed. A file that cannot be read is reported, keeps what was known of it, and does not stop the run.
@@ -86,7 +89,9 @@ def ingest(paths: Sequence[str | Path], collection: CollectionProtocol, embedder
         gone = [uri for uri in below if uri not in present and is_gone(uri)]
         run.report.removed = collection.remove_sources(gone, namespace)
         recipe = f"{RECIPE}|{chunk_chars}|{embedder.signature}"
-        with _loading(found.files, known, recipe, chunk_chars, max_file_bytes) as prepared:
+        named = {path.resolve(): uri for path, uri in (uris or {}).items()}
+        files = [(path, named.get(path, str(path))) for path in found.files]
+        with _loading(files, known, recipe, chunk_chars, max_file_bytes) as prepared:
             run.consume(prepared)
     return run.report
 
@@ -159,7 +164,7 @@ class _Run:
 class _loading:  # noqa: N801 - used as a context manager, like a function
     """Prepares files in a thread, a bounded number ahead; leaving the block stops it."""
 
-    def __init__(self, files: Sequence[Path], known: dict[str, str], recipe: str, chunk_chars: int,
+    def __init__(self, files: Sequence[tuple[Path, str]], known: dict[str, str], recipe: str, chunk_chars: int,
                  max_file_bytes: int | None) -> None:
         self._queue: queue.Queue[_Prepared | BaseException | None] = queue.Queue(maxsize=256)
         self._stop = threading.Event()
@@ -167,10 +172,10 @@ class _loading:  # noqa: N801 - used as a context manager, like a function
         def work() -> None:
             last: BaseException | None = None
             try:
-                for path in files:
+                for path, uri in files:
                     if self._stop.is_set():
                         return
-                    self._put(_prepare(path, known, recipe, chunk_chars, max_file_bytes))
+                    self._put(_prepare(path, uri, known, recipe, chunk_chars, max_file_bytes))
             except BaseException as error:  # a defect, handed over to be raised where the caller sees it
                 last = error
             self._put(last)
@@ -200,10 +205,10 @@ class _loading:  # noqa: N801 - used as a context manager, like a function
         self._thread.join()
 
 
-def _prepare(path: Path, known: dict[str, str], recipe: str, chunk_chars: int,
+def _prepare(path: Path, uri: str, known: dict[str, str], recipe: str, chunk_chars: int,
              max_file_bytes: int | None) -> _Prepared:
     """Read, hash, load and chunk one file."""
-    uri, size = str(path), 0
+    size = 0
     try:
         uri.encode("utf-8")
         status = path.stat()

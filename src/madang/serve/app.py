@@ -2,49 +2,166 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
 
-from fastapi import FastAPI
-
-from madang.serve.access import Access
-from madang.serve.http import Dialect, Door, Receive, Scope, Send
+from madang.base.errors import MadangError
+from madang.base.settings import Serve
+from madang.serve.access import Access, Identity, Keys
+from madang.serve.gate import Gate, preflight
+from madang.serve.http import (
+    Bodies,
+    Dialect,
+    Door,
+    Handler,
+    Receive,
+    Refused,
+    Reply,
+    Scope,
+    Send,
+    refusal,
+    send_reply,
+)
+from madang.serve.limits import Limits, Rates
+from madang.serve.native import Native
+from madang.serve.native_parts import Served
 from madang.serve.pinecone import Pinecone
+from madang.serve.ready import Ready
+from madang.serve.watch import Log, Metrics, template
 from madang.serve.work import Work
 from madang.workspace import Workspace
 
-_MOST_BYTES = 64 * 2**20
+_MB = 1_000_000
+_REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
+_UNKNOWN = "unknown"               # the route of a path that is none
 
 
 class App:
-    """`App(workspace)` is an ASGI application; `close` finishes its writes. The workspace stays open."""
+    """`App(workspace)` is an ASGI application; `close` finishes its writes. The workspace stays open.
 
-    def __init__(self, workspace: Workspace, access: Access | None = None, most_bytes: int = _MOST_BYTES) -> None:
-        self.workspace, self.work = workspace, Work()
-        self._door = Door(access or Access(), most_bytes)
+    Args:
+        access: who may ask; default: the keys of the workspace.
+        settings: default: [serve] of the workspace's settings.
+        listens: the name or address that it is reached at.
+        log: where requests are written; default: nowhere.
+    """
+
+    def __init__(self, workspace: Workspace, access: Access | None = None, settings: Serve | None = None,
+                 listens: str = "", log: Log | None = None) -> None:
+        self.workspace, self.settings = workspace, settings or workspace.settings.serve
+        self.work = Work(self.settings.threads, self.settings.max_waiting)
+        self.access = access or Access(Keys(workspace.path))
+        self.log = log or Log("off")
+        self.metrics = Metrics(workspace, self.work.waiting)
+        self.ready = Ready(workspace, self.settings.warm)
+        self._rates = Rates(self.settings.rate_per_s, self.settings.rate_burst)
+        self._gate = Gate(self.settings, listens)
+        bodies = Bodies(int(self.settings.max_body_mb * _MB), self.settings.body_timeout_s)
+        self._door = Door(self._admit, bodies, self._cleaned)
         self._dialects: Sequence[Dialect] = (Pinecone(workspace, self.work),)
-        self.native = _native()
+        served = Served(workspace, self.work, Limits(self.settings), self.metrics, self.ready, self._cleaned)
+        uploaded = Bodies(int(self.settings.max_upload_mb * _MB), self.settings.body_timeout_s, "max_upload_mb")
+        self.native = Native(served, bodies, uploaded, self._admit)
+        self._paths = tuple(sorted({str(workspace.path), str(workspace.path.resolve())}, key=len, reverse=True))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            method, path = scope["method"], scope["path"]
-            for dialect in self._dialects:
-                found = dialect.find(method, path)
-                if found is not None:
-                    await self._door.answer(dialect, *found, scope, receive, send)
-                    return
-        await self.native(scope, receive, send)
+        if scope["type"] != "http":
+            await self.native.elsewhere(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        sent = headers.get(b"x-request-id", b"")
+        answer = _Answer(send, sent if _REQUEST_ID.fullmatch(sent) else os.urandom(8).hex().encode())
+        dialect, handler, parts = self._find(scope)
+        key = ""
+        try:
+            answer.headers += self._gate.check(scope, headers, self.access.required)
+            asked = preflight(headers, answer.headers) if scope["method"] == "OPTIONS" else None
+            if asked is not None:
+                await send_reply(Reply(status=204, type=b"", headers=asked), answer.send)
+            elif handler is not None:
+                key = await self._door.answer(dialect, handler, parts, scope, headers, receive, answer.send)
+            else:
+                key = await self.native.answer(scope, headers, receive, answer.send)
+        except Refused as error:
+            await send_reply(refusal(dialect, error, headers), answer.send)
+        finally:
+            route = self.native.route(scope) if handler is None else template(_path(scope), parts)
+            self._note(answer, scope, route or _UNKNOWN, time.perf_counter() - started, key)
+
+    def _note(self, answer: _Answer, scope: Scope, route: str, seconds: float, key: str) -> None:
+        self.metrics.observe(scope["method"], route, answer.status, seconds)
+        self.log.request(answer.id.decode(), scope["method"], route, answer.status, seconds, answer.size, key,
+                         _client(scope))
+
+    def _find(self, scope: Scope) -> tuple[Dialect, Handler | None, Mapping[str, str]]:
+        method, path = scope["method"], _path(scope)
+        for dialect in self._dialects:
+            found = dialect.find(method, path)
+            if found is not None:
+                return dialect, *found
+        return self.native, None, {}
+
+    def _admit(self, key: str, scope: Scope) -> Identity:
+        """Raises `NotAllowed` or `TooMany`."""
+        try:
+            identity = self.access.identify(key)
+        except MadangError:
+            self._rates.take(_client(scope))     # whoever guesses is slowed down like everybody else
+            raise
+        self._rates.take(f"key {identity.name}" if identity.name else _client(scope))
+        return identity
+
+    def _cleaned(self, error: MadangError) -> MadangError:
+        """Without the paths of this machine."""
+        for path in self._paths:
+            error.message = error.message.replace(path, "the workspace")
+            error.remedy = error.remedy.replace(path, "the workspace") if error.remedy else error.remedy
+        return error
+
+    def stop(self) -> None:
+        """No more long work: what runs ends at its next commit. `close` follows."""
+        self.ready.stop()
+        self.native.stop()
 
     def close(self) -> None:
         """Finish what was begun."""
+        self.stop()
+        self.native.close()
         self.work.close()
+        self.ready.close()
+        self.access.save_use()
 
 
-def _native() -> FastAPI:
-    app = FastAPI(title="Madang")
+class _Answer:
+    """Adds headers to an answer on its way out, and remembers what it was."""
 
-    @app.get("/health")
-    def health() -> dict[str, Any]:
-        return {"status": "alive"}
+    __slots__ = ("_send", "headers", "id", "size", "status")
 
-    return app
+    def __init__(self, send: Send, request_id: bytes) -> None:
+        self._send, self.id = send, request_id
+        self.headers: tuple[tuple[bytes, bytes], ...] = ()
+        self.status, self.size = 0, 0            # status 0: the caller went away before
+
+    async def send(self, message: Mapping[str, object]) -> None:
+        made = dict(message)
+        if made["type"] == "http.response.start":
+            self.status = int(str(made["status"]))
+            made["headers"] = [*made.get("headers", ()), (b"x-request-id", self.id), *self.headers]  # type: ignore[misc]
+        else:
+            self.size += len(made.get("body", b""))      # type: ignore[arg-type]
+        await self._send(made)
+
+
+def _path(scope: Scope) -> str:
+    """As it was sent, still encoded: an id may hold a slash."""
+    raw: bytes | None = scope.get("raw_path")
+    return raw.decode("latin-1") if raw else str(scope["path"])
+
+
+def _client(scope: Scope) -> str:
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"
+

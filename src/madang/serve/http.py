@@ -6,9 +6,10 @@ tells errors in the dialect's own words. Specification: https://asgi.readthedocs
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import isawaitable
 from typing import Any, Protocol, TypeAlias
 from urllib.parse import parse_qs
@@ -16,12 +17,14 @@ from urllib.parse import parse_qs
 import orjson
 
 from madang.base.errors import InvalidInput, MadangError
-from madang.serve.access import Access, Identity
+from madang.serve.access import Identity, NotAllowed
+from madang.serve.limits import Later
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 JSON = b"application/json"
+_SLOWEST = 16_384          # bytes a second that a long body has to come with, beside the time that it has anyway
 _log = logging.getLogger("madang.serve")
 
 
@@ -29,6 +32,16 @@ class TooLarge(MadangError, ValueError):
     """A request has more bytes than the server takes."""
 
     code = "too_large"
+
+
+class Refused(MadangError, ValueError):
+    """A request is refused for how it was sent, whatever it asks for. `status` is HTTP's word for why."""
+
+    code = "refused"
+
+    def __init__(self, message: str, status: int, *, remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,61 +107,113 @@ class Dialect(Protocol):
         ...
 
 
+class Bodies:
+    """Reads bodies within their bounds: `most_bytes`, `timeout_s` without a piece, and 16 KB/s of a long one."""
+
+    def __init__(self, most_bytes: int, timeout_s: float, setting: str = "max_body_mb") -> None:
+        self._most_bytes, self._timeout_s, self._setting = most_bytes, timeout_s, setting
+
+    async def whole(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
+        """None where the caller went away. Raises `TooLarge`, or `Refused` for a body that does not come."""
+        self._check_told(headers)
+        message = await self._next(receive, asyncio.get_running_loop().time(), 0)
+        if message["type"] == "http.request" and not message.get("more_body"):      # most bodies come at once
+            body: bytes = message.get("body", b"")
+            if len(body) > self._most_bytes:
+                raise self._too_large(f"{len(body):,}")
+            return body
+        pieces = [piece async for piece in self._rest(message, receive)]
+        return None if pieces[-1] is None else b"".join(piece for piece in pieces if piece)
+
+    async def pieces(self, headers: Mapping[bytes, bytes], receive: Receive) -> AsyncIterator[bytes | None]:
+        """Piece by piece; None at the end where the caller went away. Raises as `whole`."""
+        self._check_told(headers)
+        message = await self._next(receive, asyncio.get_running_loop().time(), 0)
+        async for piece in self._rest(message, receive):
+            yield piece
+
+    async def _rest(self, message: Mapping[str, Any], receive: Receive) -> AsyncIterator[bytes | None]:
+        started, size = asyncio.get_running_loop().time(), 0
+        while message["type"] != "http.disconnect":
+            piece: bytes = message.get("body", b"")
+            size += len(piece)
+            if size > self._most_bytes:
+                raise self._too_large(f"{size:,} or more")
+            yield piece
+            if not message.get("more_body"):
+                return
+            message = await self._next(receive, started, size)
+        yield None
+
+    async def _next(self, receive: Receive, started: float, size: int) -> Mapping[str, Any]:
+        now = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout_at(min(now, started + size / _SLOWEST) + self._timeout_s):
+                return await receive()
+        except TimeoutError:
+            raise Refused(f"the body did not come within {self._timeout_s:g} s.", 408,
+                          remedy="Send it faster, or raise body_timeout_s in [serve] of madang.toml.") from None
+
+    def _check_told(self, headers: Mapping[bytes, bytes]) -> None:
+        told = headers.get(b"content-length", b"")
+        if told.isdigit() and (len(told) > 18 or int(told) > self._most_bytes):
+            raise self._too_large(told.decode()[:20])
+
+    def _too_large(self, size: str) -> TooLarge:
+        return TooLarge(f"the request has {size} bytes; at most {self._most_bytes:,} are taken.",
+                        remedy=f"Send it in several requests, or raise {self._setting} in [serve] of madang.toml.")
+
+
 class Door:
     """Answers the requests of dialects."""
 
-    def __init__(self, access: Access, most_bytes: int) -> None:
-        """`most_bytes` of a request's body."""
-        self._access, self._most_bytes = access, most_bytes
+    def __init__(self, admit: Callable[[str, Scope], Identity], bodies: Bodies,
+                 cleaned: Callable[[MadangError], MadangError] = lambda error: error) -> None:
+        """`admit` tells who a key stands for, or refuses it; `cleaned` takes out of an error what only this machine
+        may know."""
+        self._admit, self._bodies, self._cleaned = admit, bodies, cleaned
 
     async def answer(self, dialect: Dialect, handler: Handler, parts: Mapping[str, str], scope: Scope,
-                     receive: Receive, send: Send) -> None:
-        """One request, from its body to its reply."""
-        headers = dict(scope["headers"])
+                     headers: Mapping[bytes, bytes], receive: Receive, send: Send) -> str:
+        """One request, from its body to its reply; returns the name of the key that asked."""
+        identity = None
         try:
-            identity = self._access.identify(dialect.key(headers))
-            body = await self._body(headers, receive)
+            identity = self._admit(dialect.key(headers), scope)
+            if identity.collections is not None and "index" in parts:
+                identity = identity.at(parts["index"])     # a dialect's index is a collection
+            body = await self._bodies.whole(headers, receive)
             if body is None:
-                return
+                return identity.name
             request = Request(scope["method"], scope["path"], headers, scope["query_string"], body, identity,
                               base_url(scope, headers), parts)
             made = handler(request)
             reply = await made if isawaitable(made) else made
         except MadangError as error:
-            reply = dialect.refused(error, headers)
+            reply = refusal(dialect, self._cleaned(error), headers)
         except Exception as error:  # a defect: told without what it may reveal, and written down
-            _log.exception("%s %s failed", scope["method"], scope["path"])
+            _log.exception("%s failed", scope["method"])
             reply = dialect.refused(MadangError(f"the server failed ({type(error).__name__}); its log says more."),
                                     headers)
-        await _send(reply, send)
+        await send_reply(reply, send)
+        return "" if identity is None else identity.name
 
-    async def _body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
-        """None where the caller went away."""
-        told = headers.get(b"content-length", b"")
-        if told.isdigit() and int(told) > self._most_bytes:
-            raise self._too_large(int(told))
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        body: bytes = message.get("body", b"")
-        if not message.get("more_body"):
-            if len(body) > self._most_bytes:
-                raise self._too_large(len(body))
-            return body
-        pieces, size = [body], len(body)
-        while message.get("more_body"):
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            pieces.append(message.get("body", b""))
-            size += len(pieces[-1])
-            if size > self._most_bytes:
-                raise self._too_large(size)
-        return b"".join(pieces)
 
-    def _too_large(self, size: int) -> TooLarge:
-        return TooLarge(f"the request has {size:,} bytes or more; at most {self._most_bytes:,} are taken.",
-                        remedy="Send it in several requests, or raise max_body_mb in [serve] of madang.toml.")
+def refusal(dialect: Dialect, error: MadangError, headers: Mapping[bytes, bytes]) -> Reply:
+    """An error in a dialect's words, with what every protocol says in headers."""
+    reply = dialect.refused(error, headers)
+    more = headers_of(error)
+    return replace(reply, headers=(*reply.headers, *more)) if more else reply
+
+
+def headers_of(error: MadangError) -> tuple[tuple[bytes, bytes], ...]:
+    """When to come again; which header a key belongs in; that the rest of a body is not read."""
+    if isinstance(error, Later):
+        return ((b"retry-after", str(error.retry_after_s).encode()),)
+    if isinstance(error, NotAllowed) and not error.known:
+        return ((b"www-authenticate", b"Bearer"),)
+    if isinstance(error, TooLarge | Refused):
+        return ((b"connection", b"close"),)
+    return ()
 
 
 def base_url(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
@@ -160,7 +225,7 @@ def base_url(scope: Scope, headers: Mapping[bytes, bytes]) -> str:
     return f"{scope.get('scheme', 'http')}://{host}{scope.get('root_path', '')}"
 
 
-async def _send(reply: Reply, send: Send) -> None:
+async def send_reply(reply: Reply, send: Send) -> None:
     whole = isinstance(reply.body, bytes)
     headers = [(b"content-type", reply.type), *reply.headers] if reply.type else list(reply.headers)
     if isinstance(reply.body, bytes):

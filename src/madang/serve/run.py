@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import ipaddress
-import logging
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -13,11 +13,15 @@ from contextlib import contextmanager
 import uvicorn
 
 from madang.base.errors import InvalidInput
+from madang.base.settings import Serve
+from madang.serve.access import Access, Keys
 from madang.serve.app import App
+from madang.serve.connections import Connection
+from madang.serve.gate import is_loopback
+from madang.serve.watch import Log
 from madang.workspace import Workspace
 
-_GRACE_S = 30          # for requests that are under way when the server is told to stop
-_log = logging.getLogger("madang.serve")
+_REMEMBER_TICKS = 600      # of a tenth of a second: how often the last use of keys is written down
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -40,35 +44,44 @@ def bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only programs of this machine reach it."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return False
+def check_reachable(host: str, access: Access) -> None:
+    """Raise `InvalidInput` where other machines could ask without a key."""
+    if not is_loopback(host) and not access.required:
+        raise InvalidInput(f"{host} can be reached from other machines, and there is no key.",
+                           remedy="Make one with: madang key create NAME --scope read, or listen at 127.0.0.1.")
 
 
-def serve(workspace: Workspace, host: str, port: int, started: Callable[[str], None]) -> None:
-    """Serve until told to stop (SIGINT, SIGTERM); what was begun is finished. `started` is told the address."""
-    listener = bound(host, port)
-    app = App(workspace)
+def serve(workspace: Workspace, settings: Serve, started: Callable[[str], None]) -> None:
+    """Serve until told to stop (SIGINT, SIGTERM); what was begun is finished. `started` is told the address.
+
+    Raises `InvalidInput` for an address that cannot be had, or that needs a key and has none.
+    """
+    access = Access(Keys(workspace.path))
+    check_reachable(settings.host, access)
+    listener = bound(settings.host, settings.port)
+    log = Log(settings.log)
     try:
-        server = uvicorn.Server(_config(app))
-        started(address_of(listener))
-        server.run(sockets=[listener])
+        with _ended_by_signals():
+            app = App(workspace, access, settings, settings.host, log)
+            try:
+                started(address_of(listener))
+                _Server(app, listener).run(sockets=[listener])
+            finally:
+                app.close()
     finally:
-        app.close()
+        log.close()
         listener.close()
 
 
 @contextmanager
-def serving(workspace: Workspace, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def serving(workspace: Workspace, host: str = "127.0.0.1", port: int = 0, *, settings: Serve | None = None,
+            access: Access | None = None, log: Log | None = None) -> Iterator[str]:
     """A server in a thread of this process, for programs and tests that want one beside them; gives its address."""
+    access = access or Access(Keys(workspace.path))
+    check_reachable(host, access)
     listener = bound(host, port)
-    app = App(workspace)
-    server = uvicorn.Server(_config(app))
+    app = App(workspace, access, settings, host, log)
+    server = _Server(app, listener)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="madang-serve", daemon=True)
     thread.start()
     try:
@@ -80,12 +93,49 @@ def serving(workspace: Workspace, host: str = "127.0.0.1", port: int = 0) -> Ite
         listener.close()
 
 
+class _Server(uvicorn.Server):
+    """Tells the application when it begins and when it shall stop, and has it write down what it remembers."""
+
+    def __init__(self, app: App, listener: socket.socket) -> None:
+        bounds = {"head_timeout_s": app.settings.body_timeout_s}
+        super().__init__(uvicorn.Config(
+            app, http=type("Connection", (Connection,), bounds), access_log=False, log_config=None,
+            log_level="warning", lifespan="off", timeout_graceful_shutdown=max(1, round(app.settings.grace_s)),
+            server_header=False, limit_concurrency=app.settings.max_connections))
+        self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._app.ready.start()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _REMEMBER_TICKS == _REMEMBER_TICKS - 1:
+            await asyncio.get_running_loop().run_in_executor(None, self._app.access.save_use)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._app.stop()           # before it waits for the requests that are under way
+        await super().shutdown(sockets)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGINT end the server in order. It raises them again for whoever was there before: here, nobody, so
+    that what comes after is done, too."""
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = [signal.signal(kind, lambda *_: None) for kind in kinds]
+    try:
+        yield
+    finally:
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)
+
+
 def address_of(listener: socket.socket) -> str:
     """As a URL."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-
-def _config(app: App) -> uvicorn.Config:
-    return uvicorn.Config(app, http="httptools", access_log=False, log_config=None, log_level="warning",
-                          lifespan="off", timeout_graceful_shutdown=_GRACE_S, server_header=False)

@@ -23,6 +23,7 @@ from madang.store.audit import CollectionAudit, Repaired
 from madang.store.backup import BackupInfo
 from madang.store.connections import Connections
 from madang.store.copies import Progress
+from madang.store.counts import Counted, Searches
 from madang.store.current import Current
 from madang.store.fusion import Fusion
 from madang.store.lock import WriterLock
@@ -69,7 +70,7 @@ class Collection:
         self._pulse = Pulse(directory) if lock is not None else None
         self._current = Current(self._path, spec, self.dim, self.metric, self._pulse, check_there=self._check_there,
                                 may_save=self._may_save, mark=self._mark)
-        self._told = Told()
+        self._told, self._searches = Told(), Searches()
         self._analyzer: tuple[int, Analyzer] | None = None       # with the generation that it belongs to
         self._writer: Writer | None = None
         keep = meta.get("keep_queries", True) and lock is not None
@@ -257,6 +258,7 @@ class Collection:
                 if prepared is None:
                     continue
                 ranked = search.rank(asked, prepared)
+                self._searches.add(ranked.plan.compared)
                 if not (asked.metadata or asked.values or asked.document) or not len(ranked.slots):
                     return search.scored(asked, prepared, ranked)
                 answer = search.described(asked, prepared, ranked, self._told)
@@ -307,6 +309,11 @@ class Collection:
         size = sum(path.stat().st_size for path in self._path.parent.iterdir() if path.is_file())
         return CollectionStats(self.name, sum(namespaces.values()), namespaces, sources, self.dim, self.metric,
                                self.index, self.embedder, analyzer, size, sequence)
+
+    def counted(self) -> Counted:
+        """Counts that cost little: records, what the index has not absorbed, searches since this was opened."""
+        with self._reporting(), self._current.view() as view:
+            return Counted(len(view.all_live()), view.dense.waiting(), self._searches.count, self._searches.compared)
 
     def sources(self, namespace: str = "") -> dict[str, SourceInfo]:
         """The documents records were cut from, by uri."""

@@ -123,6 +123,19 @@ class Database:
         return sorted(path.parent.name for path in self._directory.glob(f"*/{schema.FILE_NAME}")
                       if not path.parent.name.startswith("."))
 
+    def opened(self) -> dict[str, Collection]:
+        """Those that are open, by name."""
+        with self._guard:
+            return dict(self._open)
+
+    def recent(self, most: int) -> list[str]:
+        """The collections that were written to last, newest first."""
+        def written(name: str) -> float:
+            files = (self._directory / name / f"{schema.FILE_NAME}{suffix}" for suffix in ("", "-wal"))
+            return max((path.stat().st_mtime for path in files if path.exists()), default=0.0)
+
+        return sorted(self.names(), key=written, reverse=True)[:most]
+
     def drop(self, name: str) -> None:
         """Remove a collection and all it holds. Raises `NotFound` if it does not exist."""
         name = validate.collection_name(name)

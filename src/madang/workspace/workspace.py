@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -72,13 +72,15 @@ class Workspace:
     # Documents
 
     def ingest(self, paths: str | Path | Sequence[str | Path], collection: str = DEFAULT_COLLECTION, *,
-               embedder: str | None = None, progress: ProgressListener | None = None) -> IngestReport:
+               embedder: str | None = None, uris: Mapping[Path, str] | None = None,
+               progress: ProgressListener | None = None) -> IngestReport:
         """Bring a collection up to date with files and folders; made on first use.
 
         Args:
             paths: files and folders; text, Markdown, HTML, PDF, DOCX, source code.
             embedder: which model embeds a new collection, e.g. "bundled/static"; default from the settings. An
                 existing collection keeps its own.
+            uris: what files are called in the collection, where that is not their path.
             progress: called with an `IngestProgress` after every step and commit.
         """
         if isinstance(paths, str | Path):
@@ -93,7 +95,7 @@ class Workspace:
         try:
             return ingest(paths, target, model, chunk_chars=self.settings.ingest.chunk_chars,
                           max_file_bytes=int(self.settings.ingest.max_file_mb * 1_000_000), exclude=[self.path],
-                          progress=progress)
+                          uris=uris, progress=progress)
         except (NotFound, InvalidInput):
             if not made and not target.stats().sources:  # nothing was read: leave no empty collection behind
                 self._database.drop(collection)
@@ -163,6 +165,14 @@ class Workspace:
     def collections(self) -> list[str]:
         """Names of the collections, sorted."""
         return self._database.names()
+
+    def opened(self) -> dict[str, Collection]:
+        """The collections that are open, by name."""
+        return self._database.opened()
+
+    def recent(self, most: int) -> list[str]:
+        """Names of the collections that were written to last, newest first."""
+        return self._database.recent(most)
 
     def drop_collection(self, name: str) -> None:
         """Remove a collection and all it holds."""
