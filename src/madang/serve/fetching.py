@@ -99,8 +99,8 @@ class Fetcher:
         try:
             answer = client.send(request, stream=True)
             try:
-                if answer.is_redirect:
-                    return str(urljoin(url, answer.headers.get("location", "")))
+                if answer.has_redirect_location:
+                    return _joined(url, str(answer.headers["location"]))
                 return Fetched(self._body(answer, types, until), _type(answer), url)
             finally:
                 answer.close()
@@ -178,6 +178,13 @@ class _Target:
         return f"{self.scheme}://{address}:{self.port}{self.path}"
 
 
+def _joined(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise InvalidInput("the URL redirects to one that is none.") from None
+
+
 def _parsed(url: str) -> _Target:
     if not isinstance(url, str) or len(url) > _MOST_URL or any(ord(c) <= 32 or ord(c) == 127 for c in url):
         raise InvalidInput("the URL is too long, or holds spaces or control characters.")
@@ -202,7 +209,7 @@ def is_public(address: str) -> bool:
         found = ipaddress.ip_address(address)
     except ValueError:         # with a zone, for one: those are local
         return False
-    return all(_is_public(each) for each in (found, *_within(found)))
+    return all(_is_public(each) for each in _meant(found))
 
 
 def _is_public(address: Address) -> bool:
@@ -211,13 +218,14 @@ def _is_public(address: Address) -> bool:
         or address.is_reserved or address.is_unspecified)
 
 
-def _within(address: Address) -> list[Address]:
+def _meant(address: Address) -> list[Address]:
+    """The addresses that packets may go to."""
     if not isinstance(address, ipaddress.IPv6Address):
-        return []
-    found: list[Address | None] = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-    if address in _NAT64 or int(address) >> 32 == 0:       # ::a.b.c.d, IPv4-compatible
-        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return [each for each in found if each is not None]
+        return [address]
+    if address.ipv4_mapped is not None or address in _NAT64:       # the IPv4 address itself, written differently
+        return [ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)]
+    within = (address.sixtofour, *(address.teredo or ()))
+    return [address, *(each for each in within if each is not None)]
 
 
 def _fits(host: str, pattern: str) -> bool:
