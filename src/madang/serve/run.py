@@ -61,11 +61,12 @@ def serve(workspace: Workspace, settings: Serve, started: Callable[[str], None])
     listener = bound(settings.host, settings.port)
     log = Log(settings.log)
     try:
-        with _ended_by_signals():
-            app = App(workspace, access, settings, settings.host, log)
+        app = App(workspace, access, settings, settings.host, log)
+        server = _Server(app)
+        with _ended_by_signals(server):
             try:
                 started(address_of(listener))
-                _Server(app, listener).run(sockets=[listener])
+                server.run(sockets=[listener])
             finally:
                 app.close()
     finally:
@@ -81,7 +82,7 @@ def serving(workspace: Workspace, host: str = "127.0.0.1", port: int = 0, *, set
     check_reachable(host, access)
     listener = bound(host, port)
     app = App(workspace, access, settings, host, log)
-    server = _Server(app, listener)
+    server = _Server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="madang-serve", daemon=True)
     thread.start()
     try:
@@ -96,7 +97,7 @@ def serving(workspace: Workspace, host: str = "127.0.0.1", port: int = 0, *, set
 class _Server(uvicorn.Server):
     """Tells the application when it begins and when it shall stop, and has it write down what it remembers."""
 
-    def __init__(self, app: App, listener: socket.socket) -> None:
+    def __init__(self, app: App) -> None:
         bounds = {"head_timeout_s": app.settings.body_timeout_s}
         super().__init__(uvicorn.Config(
             app, http=type("Connection", (Connection,), bounds), access_log=False, log_config=None,
@@ -119,14 +120,17 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT end the server in order. It raises them again for whoever was there before: here, nobody, so
-    that what comes after is done, too."""
+def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """SIGTERM and SIGINT end the server in order, also before it listens to them itself. It raises them again at its
+    end for whoever was there before: that is this, so that what comes after is done, too."""
     kinds = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = [signal.signal(kind, lambda *_: None) for kind in kinds]
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    before = [signal.signal(kind, stop) for kind in kinds]
     try:
         yield
     finally:
