@@ -9,7 +9,7 @@ BUILT_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernel/*)
 FULL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test sanitize backends conformance soak lint bench docs models clean
+.PHONY: help demo serve test sanitize backends conformance soak fuzz lint bench docs models clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,9 @@ sanitize: build/sanitize/installed $(VENV)/installed-dev  ## the quick tests of 
 
 soak: $(VENV)/installed-dev  ## long randomized runs
 	@MADANG_SOAK=1 HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest -m "soak or not soak" --timeout 3600
+
+fuzz: $(VENV)/installed-dev  ## 20,000 requests made from the OpenAPI document: none may make the server fail
+	@MADANG_FUZZ=$${MADANG_FUZZ:-20000} $(BIN)/python -m pytest -s tests/serve/test_fuzz.py --timeout 7200
 
 # Public libraries as judges, in an environment of their own so that their dependencies bind nobody.
 .venv-conformance/installed: tests/conformance/requirements.txt $(BUILT_FROM)

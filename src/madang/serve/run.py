@@ -61,11 +61,12 @@ def serve(workspace: Workspace, settings: Serve, started: Callable[[str], None])
     listener = bound(settings.host, settings.port)
     log = Log(settings.log)
     try:
-        with _ended_by_signals():
-            app = App(workspace, access, settings, settings.host, log)
+        app = App(workspace, access, settings, settings.host, log)
+        server = _Server(app, listener)
+        with _ended_by_signals(server):
             try:
                 started(address_of(listener))
-                _Server(app, listener).run(sockets=[listener])
+                server.run(sockets=[listener])
             finally:
                 app.close()
     finally:
@@ -119,14 +120,18 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGINT end the server in order. It raises them again for whoever was there before: here, nobody, so
-    that what comes after is done, too."""
+def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """SIGTERM and SIGINT end the server in order, also before it listens to them itself. It raises them again at its
+    end for whoever was there before: that is this, so that what comes after is done, too."""
     kinds = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = [signal.signal(kind, lambda *_: None) for kind in kinds]
+
+    def stop(*_: object) -> None:
+        server.should_exit = True
+
+    before = [signal.signal(kind, stop) for kind in kinds]
     try:
         yield
     finally:

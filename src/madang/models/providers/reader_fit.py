@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from madang.models.protocol import Embedder
-from madang.models.providers.extractive import ExtractiveReader
+from madang.models.providers.extractive import ExtractiveReader, content_terms, coverage
 from madang.text import languages
 
 # Chosen on twelve requests that one of eight tools fits and twelve that none does: all but one were told apart.
