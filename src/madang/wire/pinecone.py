@@ -111,11 +111,14 @@ def encode_query(vector: Sequence[float], top_k: int, namespace: str, where: Map
 
 
 def encode_update(identity: str, namespace: str, values: Sequence[float] | None = None,
-                  set_metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
+                  set_metadata: Mapping[str, Any] | None = None,
+                  sparse: tuple[Sequence[int], Sequence[float]] | None = None) -> dict[str, Any]:
     """The body of POST /vectors/update of one vector; keys of metadata that are not named stay."""
     body: dict[str, Any] = {"id": identity, "namespace": namespace}
     if values is not None:
         body["values"] = list(values)
+    if sparse is not None:
+        body["sparseValues"] = {"indices": list(sparse[0]), "values": list(sparse[1])}
     if set_metadata is not None:
         body["setMetadata"] = dict(set_metadata)
     return body
