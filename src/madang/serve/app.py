@@ -27,7 +27,8 @@ class App:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            method, path = scope["method"], scope["path"]
+            method, raw = scope["method"], scope.get("raw_path")
+            path = raw.decode("latin-1") if raw else scope["path"]      # as it was sent: an id may hold a slash
             for dialect in self._dialects:
                 found = dialect.find(method, path)
                 if found is not None:

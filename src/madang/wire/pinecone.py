@@ -50,6 +50,7 @@ class Hit:
     score: float
     values: Sequence[float] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    sparse: tuple[Sequence[int], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +157,16 @@ def decode_fetched(payload: object) -> dict[str, Vector]:
 
 def _vector(identity: str, item: object) -> Vector:
     found = _object(item, f"vector {identity!r:.60}")
-    sparse = found.get("sparseValues")
-    if sparse is not None:
-        parts = _object(sparse, "sparseValues")
-        sparse = ([int(number) for number in _numbers(parts.get("indices"), "indices")],
-                  _numbers(parts.get("values"), "values"))
-    return Vector(identity, _numbers(found.get("values"), "values"), sparse,
+    return Vector(identity, _numbers(found.get("values"), "values"), _sparse(found.get("sparseValues")),
                   _object(found.get("metadata") or {}, "metadata"))
+
+
+def _sparse(value: object) -> tuple[Sequence[int], Sequence[float]] | None:
+    if value is None:
+        return None
+    parts = _object(value, "sparseValues")
+    return ([int(number) for number in _numbers(parts.get("indices"), "indices")],
+            _numbers(parts.get("values"), "values"))
 
 
 def decode_matches(payload: object) -> list[Hit]:
@@ -172,7 +176,7 @@ def decode_matches(payload: object) -> list[Hit]:
         found = _object(item, "a match")
         (score,) = _numbers([found.get("score", 0.0)], "score")
         hits.append(Hit(_string(found.get("id"), "id"), score, _numbers(found.get("values"), "values"),
-                        _object(found.get("metadata") or {}, "metadata")))
+                        _object(found.get("metadata") or {}, "metadata"), _sparse(found.get("sparseValues"))))
     return hits
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -152,9 +152,9 @@ class Workspace:
     # Collections
 
     def create_collection(self, name: str, dim: int, metric: str = "cosine", index: Any = None,
-                          keep_queries: bool = True) -> Collection:
+                          keep_queries: bool = True, attributes: Mapping[str, Any] | None = None) -> Collection:
         """Create a collection for vectors of your own. See `Database.create` for what is refused."""
-        return self._database.create(name, dim, metric, index, keep_queries=keep_queries)
+        return self._database.create(name, dim, metric, index, keep_queries=keep_queries, attributes=attributes)
 
     def collection(self, name: str) -> Collection:
         """Open a collection. Raises `NotFound` with the names there are."""
