@@ -5,7 +5,7 @@ Each gives what `json.dumps` takes; arrays of numbers are passed on as they are,
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -111,6 +111,6 @@ def encode_token(cursor: str) -> str:
 def decode_token(token: str) -> str:
     """What a token continues after. Raises `Malformed` for one that no page gave."""
     try:
-        return urlsafe_b64decode(token + "=" * (-len(token) % 4)).decode("utf-8")
+        return b64decode(token + "=" * (-len(token) % 4), b"-_", validate=True).decode("utf-8")
     except ValueError:
         raise Malformed(f"paginationToken {token[:60]!r} was not given by an earlier page") from None

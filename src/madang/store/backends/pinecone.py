@@ -173,8 +173,7 @@ class Pinecone(EngineCollection):
         for identity in [*(identity for identity in ids if identity.isascii()), None]:
             cost = 0 if identity is None else len(quote(identity, safe="")) + 5
             if batch and (identity is None or len(batch) == wire.FETCH_IDS or size + cost > _URL_BYTES):
-                answer = self._service.get("/vectors/fetch", [*(("ids", each) for each in batch),
-                                                              ("namespace", self._theirs(namespace))])
+                answer = self._service.get("/vectors/fetch", wire.encode_fetch(batch, self._theirs(namespace)))
                 found |= {key: _record(vector)
                           for key, vector in self._service.decoded(wire.decode_fetched, answer).items()}
                 batch, size = [], 0
@@ -201,9 +200,7 @@ class Pinecone(EngineCollection):
     def _list(self, prefix: str, limit: int, cursor: str | None, namespace: str) -> IdPage:
         ids: list[str] = []
         while prefix.isascii() and len(ids) < limit:
-            asked = [("limit", str(min(limit - len(ids), wire.LIST_IDS))), ("namespace", self._theirs(namespace))]
-            asked += [("prefix", prefix)] if prefix else []
-            asked += [("paginationToken", cursor)] if cursor else []
+            asked = wire.encode_listing(prefix, min(limit - len(ids), wire.LIST_IDS), cursor, self._theirs(namespace))
             page, cursor = self._service.decoded(wire.decode_ids, self._service.get("/vectors/list", asked))
             ids += page
             if cursor is None:
