@@ -9,7 +9,7 @@ BUILT_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernel/*)
 FULL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test sanitize backends conformance soak fuzz lint bench docs models clean
+.PHONY: help demo serve test sanitize backends clients conformance soak fuzz lint bench docs models clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -92,6 +92,19 @@ backends: .venv-backends/installed  ## collections in Qdrant, Milvus and Postgre
 	@.venv-backends/bin/python -m pytest tests/store/backends -W ignore::ResourceWarning \
 	  -W ignore::pytest.PytestUnraisableExceptionWarning --override-ini addopts="-ra --strict-markers --import-mode=importlib --disable-socket --allow-unix-socket --allow-hosts=127.0.0.1,localhost,::1"
 
+# The clients of the protocols that we serve, unmodified, each version in an environment of its own.
+PINECONES := 3.2 7.3 8.1 9.1 10.2
+.venv-clients/pinecone-3.2/installed: PACKAGE = "pinecone-client==3.2.*"
+.venv-clients/pinecone-%/installed: PACKAGE = "pinecone[asyncio]==$*.*"
+.venv-clients/pinecone-%/installed: tests/serve/clients/requirements.txt
+	@echo "installing the client $(PACKAGE) (once)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check -q install $(PACKAGE) -r $<
+	@touch $@
+
+clients: $(PINECONES:%=.venv-clients/pinecone-%/installed) $(VENV)/installed-dev  ## programs written for the services we stand in for
+	@$(BIN)/python -m pytest tests/serve/clients --override-ini addopts="-ra --strict-markers --import-mode=importlib"
+
 # What the index is compared with (hnswlib compiles itself for this machine), apart for the same reason.
 .venv-bench/installed: $(BUILT_FROM)
 	@command -v $${CXX:-c++} >/dev/null || \
@@ -130,4 +143,4 @@ serve: $(VENV)/installed  ## set up and serve ./courtyard at http://127.0.0.1:78
 	@$(BIN)/madang serve
 
 clean:  ## remove environments and build products
-	rm -rf $(VENV) .venv-conformance .venv-backends .venv-bench .venv-bench-store .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-conformance .venv-backends .venv-clients .venv-bench .venv-bench-store .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis

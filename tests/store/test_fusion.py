@@ -27,7 +27,7 @@ found = st.dictionaries(st.integers(0, 12), values, max_size=8)
 asked = st.dictionaries(st.sampled_from(NAMES), found, min_size=1)
 positive = st.integers(1, 8).map(lambda quarters: quarters / 4)
 fusions = st.builds(Fusion, k=st.integers(1, 80), dense=positive, lexical=positive, sparse=positive,
-                    method=st.sampled_from(["rrf", "weighted"]))
+                    method=st.sampled_from(["rrf", "weighted", "sum"]))
 bounds = st.fixed_dictionaries({name: st.sampled_from([None, -1.0, -1.5]) for name in NAMES})
 
 
@@ -68,6 +68,12 @@ def test_three_weighted_rankings_by_hand() -> None:
     rankings = {"sparse": ([6, 5], [3., 1.5]), "dense": ([5, 6, 7], [-1., -4., -5.5]), "lexical": ([], [])}
     fused = fuse(rankings, Fusion(dense=1, lexical=1, sparse=2, method="weighted"), floors("euclidean", 0.0))
     assert fused == [(6, pytest.approx((1 / 3 + 2) / 4)), (5, pytest.approx((1 + 1) / 4)), (7, 0.0)]
+
+
+def test_sums_by_hand() -> None:
+    # 2 * 0.5 + 3 * -4 = -11; 2 * -1 = -2; 3 * 5 = 15. Nothing is normalised, and weights are factors.
+    rankings = {"dense": ([1, 2], [.5, -1.]), "sparse": ([3, 1], [5., -4.])}
+    assert fuse(rankings, Fusion(dense=2, sparse=3, method="sum")) == [(3, 15.0), (2, -2.0), (1, -11.0)]
 
 
 def test_floors() -> None:

@@ -108,6 +108,8 @@ class Index:
         vector = self.space(body.get("namespace", ""))[body["id"]]
         changed = {**vector, "values": body.get("values", vector["values"]),
                    "metadata": {**vector["metadata"], **body.get("setMetadata", {})}}
+        if "sparseValues" in body:
+            changed["sparseValues"] = body["sparseValues"]
         vector.update(self.kept(changed))
         return {}
 

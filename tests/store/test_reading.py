@@ -69,7 +69,7 @@ def everything(path: Path) -> Any:
                    if (found := reader.record(identity, space)) is not None]
         rows = [row for block in blocks for row in block[0]]
         vectors = reader.vectors(rows)[1].tolist()
-        matches = [(row, m, d, v.tolist()) for row, (m, d, v) in reader.matches(rows, True, True).items()
+        matches = [(row, m, d, v.tolist()) for row, (m, d, v, _) in reader.matches(rows, True, True).items()
                    if v is not None]
         postings = reader.postings()
         words = [part.tolist() for part in (postings.rows, postings.starts, postings.term_ids, postings.weights)]

@@ -16,7 +16,7 @@ from madang.testing.store_suite import Make, StoreSuite
 
 class TestOwn(StoreSuite):
     capabilities: ClassVar[Capabilities] = Capabilities(text=True, sparse=True, sparse_query=True, sources=True,
-                                                         target_recall=True)
+                                                         target_recall=True, by_filter=True)
 
     @pytest.fixture
     def make(self, database: Database) -> Make:

@@ -47,6 +47,7 @@ class Match:
     metadata: Metadata | None = None
     values: Vector | None = None
     document: str | None = None
+    sparse: SparseVector | None = None         # comes with values
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,59 +1,114 @@
-"""Pinecone's protocol over the collections of a workspace: an index is a collection, reached at `/i/NAME`."""
+"""Pinecone's protocol over the collections of a workspace: an index is a collection, reached at `/i/NAME`.
+
+Served as the clients 3 to 10 speak it, by the version in the header `X-Pinecone-Api-Version`; without one as 2025-04.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from inspect import isawaitable
 from urllib.parse import unquote
 
-import numpy as np
-
-from madang.base.errors import MadangError
+from madang.base.errors import InvalidInput, MadangError, Unsupported
 from madang.serve.errors import status_of
 from madang.serve.http import Handler, Reply, Request, as_json
+from madang.serve.pinecone_indexes import Indexes, Protected
 from madang.serve.pinecone_inference import Inference
+from madang.serve.pinecone_namespaces import Namespaces
 from madang.serve.pinecone_records import Records
+from madang.serve.pinecone_vectors import Vectors
 from madang.serve.routes import Routes
 from madang.serve.work import Work
+from madang.wire import pinecone_answers as answers
+from madang.wire.pinecone import Malformed
 from madang.workspace import Workspace
 
 _PREFIX = "/i/"
-_CODES = {400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "FORBIDDEN", 404: "NOT_FOUND", 409: "ALREADY_EXISTS",
-          413: "PAYLOAD_TOO_LARGE", 429: "RESOURCE_EXHAUSTED", 501: "UNIMPLEMENTED", 503: "UNAVAILABLE"}
+# What a service of many machines has, and one machine answers in another way.
+_ELSEWHERE = {"/collections": "Copies of an index are made with: madang collection snapshot NAME.",
+              "/backups": "Backups are made with: madang collection backup NAME.",
+              "/restore-jobs": "Backups are restored with: madang collection restore.",
+              "/bulk/imports": "Parquet files are read with: madang collection import."}
 
 
 class Pinecone:
     """The dialect. The control plane is at the root, each index's data plane below `/i/NAME`."""
 
     def __init__(self, workspace: Workspace, work: Work) -> None:
-        self._workspace, self._work = workspace, work
-        self._control, self._data = Routes(), Routes()
-        self._data.add("POST", "/query", self._query)
-        Inference(workspace, work).add_to(self._control)
-        Records(workspace, work).add_to(self._data)
+        self.control, self.data = Routes(), Routes()
+        self.indexes = Indexes(workspace, work)
+        self._add_control(self.indexes)
+        self._add_data(Vectors(self.indexes, work), Namespaces(self.indexes, work))
+        Inference(workspace, work).add_to(self.control)
+        Records(workspace, work).add_to(self.data)
+
+    def _add_control(self, indexes: Indexes) -> None:
+        for method, path, handler in (
+                ("POST", "/indexes", indexes.create), ("GET", "/indexes", indexes.listing),
+                ("POST", "/indexes/create-for-model", indexes.create_for_model),
+                ("GET", "/indexes/{name}", indexes.describe), ("PATCH", "/indexes/{name}", indexes.configure),
+                ("DELETE", "/indexes/{name}", indexes.delete)):
+            self.control.add(method, path, checked(handler))
+        for path in ("/collections", "/backups", "/restore-jobs"):
+            for method in ("GET", "POST"):
+                self.control.add(method, path, _elsewhere(path))
+            for method in ("GET", "POST", "DELETE"):
+                self.control.add(method, f"{path}/{{rest}}", _elsewhere(path))
+        self.control.add("GET", "/indexes/{name}/backups", _elsewhere("/backups"))
+        self.control.add("POST", "/indexes/{name}/backups", _elsewhere("/backups"))
+
+    def _add_data(self, vectors: Vectors, namespaces: Namespaces) -> None:
+        for method, path, handler in (
+                ("POST", "/query", vectors.query), ("POST", "/vectors/upsert", vectors.upsert),
+                ("GET", "/vectors/fetch", vectors.fetch), ("GET", "/vectors/list", vectors.listing),
+                ("POST", "/vectors/fetch_by_metadata", vectors.fetch_by_metadata),
+                ("POST", "/vectors/update", vectors.update), ("POST", "/vectors/delete", vectors.delete),
+                ("POST", "/describe_index_stats", namespaces.stats), ("GET", "/describe_index_stats", namespaces.stats),
+                ("POST", "/namespaces", namespaces.create), ("GET", "/namespaces", namespaces.listing),
+                ("GET", "/namespaces/{namespace}", namespaces.describe),
+                ("DELETE", "/namespaces/{namespace}", namespaces.delete)):
+            self.data.add(method, path, checked(handler))
+        for method in ("GET", "POST"):
+            self.data.add(method, "/bulk/imports", _elsewhere("/bulk/imports"))
+        for method in ("GET", "DELETE"):
+            self.data.add(method, "/bulk/imports/{rest}", _elsewhere("/bulk/imports"))
 
     def find(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]] | None:
         if not path.startswith(_PREFIX):
-            return self._control.find(method, path)
+            return self.control.find(method, path)
         name, slash, rest = path[len(_PREFIX):].partition("/")
-        found = self._data.find(method, slash + rest)
+        found = self.data.find(method, slash + rest)
         return None if found is None else (found[0], {**found[1], "index": unquote(name)})
 
     def key(self, headers: Mapping[bytes, bytes]) -> str:
         return headers.get(b"api-key", b"").decode("latin-1")
 
     def refused(self, error: MadangError, headers: Mapping[bytes, bytes]) -> Reply:
-        status = status_of(error)
-        return as_json({"error": {"code": _CODES.get(status, "UNKNOWN"), "message": str(error)}, "status": status},
-                       status)
+        status = 403 if isinstance(error, Protected) else status_of(error)
+        return as_json(answers.encode_failure(status, str(error)), status)
 
-    def _query(self, request: Request) -> Reply:
-        body = request.json()
-        namespace = body.get("namespace") or ""
-        request.identity.require("read", namespace)
-        collection = self._workspace.collection(request.parts["index"])
-        found = collection.query(vector=np.array(body["vector"], dtype=np.float32), top_k=body["topK"],
-                                 namespace=namespace, filter=body.get("filter"),
-                                 include_metadata=bool(body.get("includeMetadata")))
-        return as_json({"matches": [{"id": match.id, "score": match.score, "values": [],
-                                     **({"metadata": match.metadata} if match.metadata else {})}
-                                    for match in found.matches], "namespace": namespace, "usage": {"readUnits": 1}})
+
+def checked(handler: Handler) -> Handler:
+    """The handler; what is not this dialect is the caller's mistake then."""
+    def call(request: Request) -> Reply | Awaitable[Reply]:
+        try:
+            made = handler(request)
+        except Malformed as error:
+            raise InvalidInput(f"{error}.") from None
+        return _awaited(made) if isawaitable(made) else made
+
+    return call
+
+
+async def _awaited(made: Awaitable[Reply]) -> Reply:
+    try:
+        return await made
+    except Malformed as error:
+        raise InvalidInput(f"{error}.") from None
+
+
+def _elsewhere(path: str) -> Handler:
+    def refuse(request: Request) -> Reply:
+        raise Unsupported(f"{path} is not served.", remedy=_ELSEWHERE[path])
+
+    return refuse

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
+from heapq import nsmallest
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,13 @@ from madang.store.sample import QuerySample
 from madang.store.shadow import Shadow
 from madang.store.snapshots import SnapshotInfo
 from madang.store.told import Told
+from madang.store.updating import Change, change
 from madang.store.view import View
 from madang.store.writing import Writer, indexed_text
 from madang.text.analyzer import Analyzer, analyzer_for, default_analyzer
 
 _REMEMBERED = 10_000           # deletions that readers left behind may still learn of; with more they begin anew
+_REWRITTEN = 1_000             # records that an update by filter has in memory at once
 
 
 class Collection:
@@ -84,24 +87,43 @@ class Collection:
             writer.insert(self._searchable(checked), namespace, by_hand=True)
         return len(checked)
 
-    def update(self, id: str, values: Any = None, set_metadata: Mapping[str, Any] | None = None,  # noqa: A002
-               namespace: str = "") -> None:
-        """Replace the vector and/or merge metadata keys of one record. Raises `NotFound` for an unknown id."""
-        if values is None and set_metadata is None:
-            raise InvalidInput(f"update of {id!r} changes nothing.", remedy="Give values or set_metadata.")
+    def update(self, id: str | None = None, values: Any = None,  # noqa: A002
+               set_metadata: Mapping[str, Any] | None = None, namespace: str = "", *, sparse: Any = None,
+               filter: Filter | None = None) -> int:  # noqa: A002
+        """Replace the vector or the sparse vector and/or merge metadata keys of one record, by its id; or merge
+        metadata keys of all records that a filter matches, in one transaction. Returns how many records changed.
+
+        Raises `NotFound` for an unknown id; a filter may match nothing.
+        """
+        wanted = change(id, values, set_metadata, sparse, filter)
         validate.namespace_name(namespace)
         with self._write() as writer:
-            found = Reader(self._db, self._path).record(validate.record_id(id), namespace)
-            if found is None:
-                raise NotFound(f"collection {self.name!r} has no record {id!r} in namespace {namespace!r}.",
-                               remedy="Use upsert to create it.")
-            record, source = found
-            same = embeddings.carried(self._db, self._path, id, namespace) if values is None else nullcontext()
-            merged = {**record.metadata, **validate.metadata(set_metadata, f"record {id!r:.60}: set_metadata")}
-            changed = Record(id, record.values if values is None else values, record.sparse, merged, record.document,
-                             record.context)
-            with same:
-                writer.insert(self._searchable(validate.records([changed], self._meta("dim"))), namespace, source)
+            if wanted.id is not None:
+                found = Reader(self._db, self._path).record(wanted.id, namespace)
+                if found is None:
+                    raise NotFound(f"collection {self.name!r} has no record {wanted.id!r} in namespace {namespace!r}.",
+                                   remedy="Use upsert to create it.")
+                self._rewrite(writer, [found], wanted, namespace)
+                return 1
+            assert wanted.filter is not None
+            rows = self._matching(wanted.filter, namespace)
+            for start in range(0, len(rows), _REWRITTEN):
+                part = Reader(self._db, self._path).whole(rows[start:start + _REWRITTEN])
+                self._rewrite(writer, part, wanted, namespace)
+        return len(rows)
+
+    def _rewrite(self, writer: Writer, found: Sequence[tuple[Record, int | None]], wanted: Change,
+                 namespace: str) -> None:
+        """Records in place of themselves, changed; each stays with its source."""
+        by_source: dict[int | None, list[Record]] = {}
+        for record, source in found:
+            by_source.setdefault(source, []).append(wanted.of(record))
+        dim, beside = self._meta("dim"), wanted.values is None and embeddings.shadow(self._meta) is not None
+        for source, records in by_source.items():
+            with ExitStack() as kept:
+                for record in records if beside else ():
+                    kept.enter_context(embeddings.carried(self._db, self._path, record.id, namespace))
+                writer.insert(self._searchable(validate.records(records, dim)), namespace, source)
 
     def delete(self, ids: Sequence[str] | None = None, filter: Filter | None = None,  # noqa: A002
                delete_all: bool = False, namespace: str = "") -> int:
@@ -160,11 +182,11 @@ class Collection:
                              embeddings.live(self._meta).spec.get("precision"))
         return records
 
-    def _matching(self, tree: filters.Parsed, namespace: str) -> list[int]:
-        """The rows of a namespace that a filter matches, in the transaction that will delete them: nobody else can
-        change what the view has seen."""
+    def _matching(self, parsed: filters.Parsed, namespace: str) -> list[int]:
+        """The rows of a namespace that a filter matches, ascending, inside the write transaction: nobody else can
+        commit, so what the view says of the last commit is so."""
         with self._current.transaction() as (view, _):
-            rows: list[int] = view.rows.view()[bitmaps.rows(view.allowed(namespace, tree))].tolist()
+            rows: list[int] = view.rows.view()[bitmaps.rows(view.allowed(namespace, parsed))].tolist()
         return rows
 
     def reanalyze(self) -> int:
@@ -231,7 +253,8 @@ class Collection:
         Args:
             vector: `dim` numbers. text: words to search in the documents. sparse: indices and values, compared with the
                 records' own by inner product. At least one of the three.
-            fusion: how several rankings are combined: reciprocal ranks unless you say `Fusion(method="weighted")`.
+            fusion: how several rankings are combined: reciprocal ranks unless you say `Fusion(method="weighted")`, or
+                "sum" for scores that are added up.
             filter: a metadata filter, e.g. {"year": {"$gte": 2020}}; applied before the search.
             target_recall: the share of the true nearest records to find, for graph indexes: the search is widened
                 until it is reached, by measuring. Exact search always reaches 1.0.
@@ -290,15 +313,30 @@ class Collection:
             found = {identity: reader.record(identity, namespace) for identity in dict.fromkeys(wanted)}
         return {identity: record[0] for identity, record in found.items() if record is not None}
 
-    def list_ids(self, prefix: str = "", limit: int = 100, cursor: str | None = None, namespace: str = "") -> IdPage:
-        """Ids in order, a page at a time; pass the page's `cursor` to get the next."""
+    def list_ids(self, prefix: str = "", limit: int = 100, cursor: str | None = None, namespace: str = "",
+                 filter: Filter | None = None) -> IdPage:  # noqa: A002
+        """Ids in order, a page at a time, of the records that the filter matches; pass the page's `cursor` to get the
+        next."""
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= validate.MAX_TOP_K:
             raise InvalidInput(f"limit must be a whole number from 1 to {validate.MAX_TOP_K:,}, not {limit!r}.")
         validate.namespace_name(namespace)
-        prefix, cursor = validate.text(prefix, "prefix") or "", validate.text(cursor, "cursor")
-        with self._reporting(), self._connections.reading() as reader:
-            found = reader.ids(prefix, cursor or "", limit + 1, namespace)
+        prefix, cursor = validate.text(prefix, "prefix") or "", validate.text(cursor, "cursor") or ""
+        if filter is not None:
+            parsed = filters.parsed(filter)
+            with self._reporting(), self._current.view() as view:
+                names = view.names.of(bitmaps.rows(view.allowed(namespace, parsed)).tolist())
+            found = nsmallest(limit + 1, (name for name in names if name > cursor and name.startswith(prefix)))
+        else:
+            with self._reporting(), self._connections.reading() as reader:
+                found = reader.ids(prefix, cursor, limit + 1, namespace)
         return IdPage(found[:limit], found[limit - 1] if len(found) > limit else None)
+
+    def count(self, filter: Filter | None = None, namespace: str = "") -> int:  # noqa: A002
+        """How many records of a namespace there are, or match a filter."""
+        validate.namespace_name(namespace)
+        parsed = None if filter is None else filters.parsed(filter)
+        with self._reporting(), self._current.view() as view:
+            return len(view.allowed(namespace, parsed))
 
     def stats(self) -> CollectionStats:
         """Counts and settings."""

@@ -14,7 +14,7 @@ from pyroaring import BitMap
 
 from madang.base.records import Vector
 from madang.index import IVF, Metric
-from madang.index.graph import SmallWorld
+from madang.index.graph import Plan, SmallWorld
 from madang.index.protocol import Scores, Vectors
 from madang.index.specs import AnyIndex, Spec, index_of
 from madang.store import bitmaps
@@ -23,6 +23,7 @@ from madang.store.tail import Chunk, Slots, Tail
 _SPARE = 8             # asked for beyond k where some that would be found may be dead
 _FREE = 0.9            # of what there is must be allowed, for a search to look at everything and leave out the rest
 _NO_END = 2**62
+_ALL_CELLS = 2**31 - 1
 _AS_ROWS = 1 / 32      # up to this share, allowed slots are handed over as a list, else as a mask
 
 
@@ -45,27 +46,29 @@ class Snapshot:
     chunks: tuple[Chunk, ...]
 
     def nearest(self, query: Vector, k: int, allowed: BitMap, filtered: bool,
-                target_recall: float | None = None) -> Found:
-        """The k best of the allowed slots for a query (dim,)."""
+                target_recall: float | None = None, exact: bool = False) -> Found:
+        """The k best of the allowed slots for a query (dim,); `exact`: all of them are compared."""
         queries = query[None, :]
-        parts = [self._indexed(queries, k, allowed, filtered, target_recall)] if self.absorbed else []
-        exact = [chunk.search(queries, k, allowed) for chunk in self.chunks if len(chunk.slots)]
-        if not exact:
+        parts = [self._indexed(queries, k, allowed, filtered, target_recall, exact)] if self.absorbed else []
+        tail = [chunk.search(queries, k, allowed) for chunk in self.chunks if len(chunk.slots)]
+        if not tail:
             return parts[0] if parts else Found(np.empty(0, np.int64), np.empty(0, np.float32), "exact", 0)
-        slots = np.concatenate([*(part.slots for part in parts), *(slots for slots, _, _ in exact)])
-        scores = np.concatenate([*(part.scores for part in parts), *(scores for _, scores, _ in exact)])
+        slots = np.concatenate([*(part.slots for part in parts), *(slots for slots, _, _ in tail)])
+        scores = np.concatenate([*(part.scores for part in parts), *(scores for _, scores, _ in tail)])
         order = np.lexsort((slots, -scores))[:k]
         slots, scores = slots[order], scores[order]
-        compared = sum(compared for _, _, compared in exact)
+        compared = sum(compared for _, _, compared in tail)
         how = " + ".join([*(part.how for part in parts), f"{compared:,} exactly" if parts else "exact"])
         return Found(slots, scores, how, compared + sum(part.compared for part in parts))
 
-    def _indexed(self, queries: Vectors, k: int, allowed: BitMap, filtered: bool, target: float | None) -> Found:
+    def _indexed(self, queries: Vectors, k: int, allowed: BitMap, filtered: bool, target: float | None,
+                 exact: bool) -> Found:
         live = len(self.index)
         count = allowed.range_cardinality(0, self.absorbed) if self.chunks else len(allowed)
         if count >= _FREE * live:
             # What comes back is looked at even where all seems allowed: by now the index may hold more.
-            found = self._search(queries, k if count == live and not filtered else k + _SPARE, None, target)
+            found = self._search(queries, k if count == live and not filtered else k + _SPARE, None, target,
+                                 exact=exact)
             end = self.absorbed if self.chunks else _NO_END
             good = [place for place, slot in enumerate(found.slots.tolist()) if slot < end and slot in allowed]
             if len(good) == len(found.slots) <= k:
@@ -78,18 +81,23 @@ class Snapshot:
         size = mine.max() + 1
         # Only graphs take a mask that more rows may have outgrown meanwhile.
         few = len(mine) <= _AS_ROWS * size or not isinstance(self.index, SmallWorld)
-        return self._search(queries, k, bitmaps.rows(mine) if few else bitmaps.mask(mine, size), target, len(mine))
+        return self._search(queries, k, bitmaps.rows(mine) if few else bitmaps.mask(mine, size), target, len(mine),
+                            exact)
 
     def _search(self, queries: Vectors, k: int, allow: NDArray[np.int64] | NDArray[np.bool_] | None,
-                target: float | None, count: int | None = None) -> Found:
+                target: float | None, count: int | None = None, exact: bool = False) -> Found:
         index = self.index
         if isinstance(index, SmallWorld):
-            breadth = index.breadth(queries, k, target_recall=target)
-            rows, scores, compared, scanned = index.run(queries, k, breadth, allow=allow)
+            breadth = k if exact else index.breadth(queries, k, target_recall=target)
+            plan: Plan | None = "exact" if exact else None
+            rows, scores, compared, scanned = index.run(queries, k, breadth, allow=allow, plan=plan)
             how = f"{index.kind}: all that passed compared" if scanned else f"{index.kind}(ef={breadth})"
+        elif isinstance(index, IVF):
+            rows, scores = index.search(queries, k, allow=allow, nprobe=_ALL_CELLS if exact else None)
+            how, compared = "ivf", len(index) if count is None else count
         else:
             rows, scores = index.search(queries, k, allow=allow)
-            how, compared = ("ivf" if isinstance(index, IVF) else "exact"), len(index) if count is None else count
+            how, compared = "exact", len(index) if count is None else count
         real = rows[0] >= 0
         return Found(rows[0][real], scores[0][real], how, compared)
 

@@ -1,4 +1,4 @@
-"""One ranking out of several: by reciprocal ranks, or by a weighted sum of normalised scores.
+"""One ranking out of several: by reciprocal ranks, by a weighted sum of normalised scores, or by the sum of the scores.
 
 "rrf" is reciprocal rank fusion (Cormack, Clarke & Büttcher, SIGIR 2009, equation 1), weighted. It looks at ranks only.
 
@@ -12,6 +12,10 @@ it has the advantage that the last of a hundred good answers does not count as n
 squared distance have no least score; there the least score found takes its place. The floor is also what an item counts
 that is missing from a ranking, which is 0 when normalised. Weights are divided by their sum, so that fused scores
 lie between 0 and 1.
+
+"sum" adds the scores themselves, each times its weight. That means something where they are of one kind, as the inner
+products of the two halves of a vector that is dense and sparse. It is exact: a search sees to it that
+whatever words or a sparse vector find has its dense score, too; what they do not find scores 0 with them.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from madang.index.protocol import Metric
 
 K = TypeVar("K", bound=Hashable)
 
-Method: TypeAlias = Literal["rrf", "weighted"]
+Method: TypeAlias = Literal["rrf", "weighted", "sum"]
 METHODS: tuple[Method, ...] = get_args(Method)
 NAMES = ("dense", "lexical", "sparse")
 Ranking: TypeAlias = tuple[Sequence[int], Sequence[float]]      # items, best first, and their scores
@@ -99,9 +103,10 @@ def fuse(rankings: Mapping[str, Ranking], fusion: Fusion,
     if fusion.method == "rrf":
         return reciprocal_rank([items for items, _ in used.values()], weights, fusion.k)
     total: dict[int, float] = {}
-    share = math.fsum(weights)
+    plain = fusion.method == "sum"
+    share = 1.0 if plain else math.fsum(weights)
     for (name, (items, scores)), weight in zip(used.items(), weights, strict=True):
-        for item, score in zip(items, normalised(scores, (floors or {}).get(name)), strict=True):
+        for item, score in zip(items, scores if plain else normalised(scores, (floors or {}).get(name)), strict=True):
             total[item] = total.get(item, 0.0) + weight / share * score
     return sorted(total.items(), key=lambda pair: -pair[1])
 

@@ -58,14 +58,17 @@ class CollectionProtocol(Queryable, Protocol):
 
     def fetch(self, ids: Sequence[str], namespace: str = "") -> dict[str, Record]: ...
 
-    def update(self, id: str, values: Any = None, set_metadata: Mapping[str, Any] | None = None,  # noqa: A002
-               namespace: str = "") -> None: ...
+    def update(self, id: str | None = None, values: Any = None,  # noqa: A002
+               set_metadata: Mapping[str, Any] | None = None, namespace: str = "", *, sparse: Any = None,
+               filter: Filter | None = None) -> int: ...  # noqa: A002
 
     def delete(self, ids: Sequence[str] | None = None, filter: Filter | None = None,  # noqa: A002
                delete_all: bool = False, namespace: str = "") -> int: ...
 
-    def list_ids(self, prefix: str = "", limit: int = 100, cursor: str | None = None,
-                 namespace: str = "") -> IdPage: ...
+    def list_ids(self, prefix: str = "", limit: int = 100, cursor: str | None = None, namespace: str = "",
+                 filter: Filter | None = None) -> IdPage: ...  # noqa: A002
+
+    def count(self, filter: Filter | None = None, namespace: str = "") -> int: ...  # noqa: A002
 
     def stats(self) -> CollectionStats: ...
 

@@ -209,22 +209,31 @@ class Reader:
 
     def record(self, identity: str, namespace: str) -> tuple[Record, int | None] | None:
         """A whole record and the source it belongs to; None if there is none of this id."""
+        found = self._db.execute(f"{self._whole()} WHERE r.namespace = ? AND r.id = ?",
+                                 (namespace, identity)).fetchone()
+        return None if found is None else self._record(found)
+
+    def whole(self, rows: Sequence[int]) -> list[tuple[Record, int | None]]:
+        """The records of rows, ascending, each with the source it belongs to; rows that are gone are left out."""
+        return [self._record(found) for part in _parts(rows) for found in
+                self._db.execute(f"{self._whole()} WHERE r.row IN ({_marks(part)}) ORDER BY r.row", part)]
+
+    def _whole(self) -> str:
         data, join, _ = self._joined()
-        found = self._db.execute(f"SELECT {_HEAD}, r.document, r.context, s.indices, s.data{data} FROM records r "
-                                 f"{join}LEFT JOIN sparse s USING (row) "
-                                 "WHERE r.namespace = ? AND r.id = ?", (namespace, identity)).fetchone()
-        if found is None:
-            return None
+        return (f"SELECT {_HEAD}, r.document, r.context, s.indices, s.data{data} FROM records r "
+                f"{join}LEFT JOIN sparse s USING (row)")
+
+    def _record(self, found: tuple[Any, ...]) -> tuple[Record, int | None]:
         head, (document, context, indices, weights) = found[:len(checksums.HEAD)], found[len(checksums.HEAD):-2]
         self._check_heads([head])
         self._check_text(head, document, context)
         values = self._vectors([found])[0]
-        return Record(identity, values.copy(), self._sparse(head, indices, weights), json.loads(head[_METADATA]),
+        return Record(head[2], values.copy(), self._sparse(head, indices, weights), json.loads(head[_METADATA]),
                       document, context), head[3]
 
-    def matches(self, rows: Sequence[int], values: bool = False,
-                document: bool = False) -> dict[int, tuple[str, str | None, Vector | None]]:
-        """What an answer says of rows: metadata (JSON) and, where asked for, document and vector; rows that are gone
+    def matches(self, rows: Sequence[int], values: bool = False, document: bool = False,
+                ) -> dict[int, tuple[str, str | None, Vector | None, SparseVector | None]]:
+        """What an answer says of rows: metadata (JSON) and, where asked for, document and vectors; rows that are gone
         are left out."""
         found = {head[0]: head for part in _parts(rows) for head in self._db.execute(
             f"SELECT {_HEAD}{', r.document, r.context' if document else ''} FROM records r "
@@ -234,8 +243,16 @@ class Reader:
             for head in found.values():
                 self._check_text(head, *head[-2:])
         vectors = dict(zip(*self.vectors(list(found)), strict=True)) if values and found else {}
-        return {row: (head[_METADATA], head[-2] if document else None, vectors.get(row))
+        sparse = self._sparse_of([head for head in found.values() if head[5] is not None]) if values else {}
+        return {row: (head[_METADATA], head[-2] if document else None, vectors.get(row), sparse.get(row))
                 for row, head in found.items()}
+
+    def _sparse_of(self, heads: Sequence[Sequence[Any]]) -> dict[int, SparseVector]:
+        """The sparse vectors of records that have one, by row."""
+        stored = {row: pair for part in _parts([head[0] for head in heads]) for row, *pair in self._db.execute(
+            f"SELECT row, indices, data FROM sparse WHERE row IN ({_marks(part)})", part)}
+        read = {head[0]: self._sparse(head, *stored.get(head[0], (None, None))) for head in heads}
+        return {row: vector for row, vector in read.items() if vector is not None}
 
     def ids(self, prefix: str, after: str, limit: int, namespace: str) -> list[str]:
         """Ids of a namespace in order, above `after`."""

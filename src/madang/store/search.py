@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from madang.base.errors import InvalidInput
 from madang.base.records import Filter, Match, Plan, QueryResult, SparseVector, Vector
 from madang.index import Metric
-from madang.store import filters, validate
+from madang.store import bitmaps, filters, validate
 from madang.store.current import Current
+from madang.store.dense import Found
 from madang.store.fusion import Fusion, floors, fuse
 from madang.store.reading import Reader
 from madang.store.tail import Slots
@@ -23,6 +24,7 @@ from madang.store.view import Reading, View
 from madang.text.analyzer import Analyzer
 
 _FUSION = Fusion()
+_ALL = 2**31 - 1       # beyond the records of a collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,14 @@ class Asked:
     @property
     def depth(self) -> int:
         """How many of each ranking are looked at."""
-        rankings = sum(part is not None for part in (self.vector, self.words, self.sparse))
-        return self.k if rankings == 1 else max(self.fusion.depth, self.k)
+        if not self.several:
+            return self.k
+        return _ALL if self.fusion.method == "sum" else max(self.fusion.depth, self.k)
+
+    @property
+    def several(self) -> bool:
+        """Whether rankings are combined."""
+        return sum(part is not None for part in (self.vector, self.words, self.sparse)) > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,7 @@ def rank(asked: Asked, prepared: Prepared) -> Ranked:
     reading = prepared.reading
     if not reading.candidates:
         return Ranked(np.empty(0, dtype=np.int64), [], Plan(candidates=0))
-    near = None if asked.vector is None else reading.nearest(asked.vector, asked.depth, asked.target_recall)
+    near = _near(asked, prepared)
     rankings = {name: (slots.tolist(), scores.tolist()) for name, slots, scores in (
         *([] if near is None else [("dense", near.slots, near.scores)]),
         *([] if prepared.words is None else [("lexical", *prepared.words)]),
@@ -107,6 +115,23 @@ def rank(asked: Asked, prepared: Prepared) -> Ranked:
     return Ranked(np.array(slots, dtype=np.int64), scores, Plan(
         None if near is None else near.how, None if prepared.words is None else "bm25",
         None if prepared.alike is None else "sparse", fused, reading.candidates, 0 if near is None else near.compared))
+
+
+def _near(asked: Asked, prepared: Prepared) -> Found | None:
+    """The dense ranking. Where scores are added up, all that words or the sparse vector found are in it, and the k best
+    of the others: none of the rest can be among the k best sums."""
+    reading = prepared.reading
+    if asked.vector is None:
+        return None
+    if not (asked.several and asked.fusion.method == "sum"):
+        return reading.nearest(asked.vector, asked.depth, asked.target_recall)
+    others = [ranking[0] for ranking in (prepared.words, prepared.alike) if ranking is not None]
+    scored = bitmaps.bitmap_of(np.unique(np.concatenate([np.empty(0, np.int64), *others])).astype(np.uint32))
+    parts = [reading.among(asked.vector, len(scored), scored, exact=True)] if scored else []
+    rest = reading.allowed - scored
+    parts += [reading.among(asked.vector, asked.k, rest, asked.target_recall)] if rest else []
+    return Found(np.concatenate([part.slots for part in parts]), np.concatenate([part.scores for part in parts]),
+                 " + ".join(dict.fromkeys(part.how for part in parts)), sum(part.compared for part in parts))
 
 
 def scored(asked: Asked, prepared: Prepared, ranked: Ranked) -> QueryResult:
@@ -136,11 +161,12 @@ def matches(asked: Asked, prepared: Prepared, ranked: Ranked, reader: Reader, to
     read = reader.matches(rows, values=asked.values, document=asked.document)
     if len(read) < len(rows):
         return None
-    told.keep({row: metadata for row, (metadata, _, _) in read.items()})
+    told.keep({row: metadata for row, (metadata, *_) in read.items()})
     found = []
     for identity, row, score in zip(ids, rows, ranked.scores, strict=True):
-        metadata, document, values = read[row]
-        found.append(Match(identity, score, orjson.loads(metadata) if asked.metadata else None, values, document))
+        metadata, document, values, sparse = read[row]
+        found.append(Match(identity, score, orjson.loads(metadata) if asked.metadata else None, values, document,
+                           sparse))
     return QueryResult(found, ranked.plan, asked.namespace)
 
 

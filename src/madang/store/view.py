@@ -42,6 +42,11 @@ class Reading:
         """The k nearest allowed slots."""
         return self.dense.nearest(query, k, self.allowed, self.filtered, target_recall)
 
+    def among(self, query: Vector, k: int, slots: BitMap, target_recall: float | None = None,
+              exact: bool = False) -> Found:
+        """The k nearest of some of the allowed slots; `exact`: each is compared."""
+        return self.dense.nearest(query, k, slots, True, target_recall, exact)
+
 
 class View:
     """Slots 0 to n - 1 are records in the order of their database rows; dead ones keep their number.

@@ -10,6 +10,7 @@ import pytest
 from madang.base.errors import InvalidInput, Unsupported
 from madang.base.records import Metadata, Record, Source, SparseVector
 from madang.store import filters
+from madang.store.fusion import Fusion
 from madang.testing.filter_table import REFUSED, ROWS
 from madang.testing.store_cases import DIM, ONE, Make, StoreCases, record, same, scores, table
 
@@ -128,6 +129,30 @@ class SearchingSuite(StoreCases):
         matches = store.query(sparse=SparseVector([5], [3.0])).matches
         assert [(match.id, match.score) for match in matches] == [("a", 6.0), ("b", 3.0)]
         assert {match.id for match in store.query(vector=ONE, sparse=SparseVector([5], [3.0])).matches} >= {"a", "b"}
+
+    def test_scores_are_added_up(self, make: Make) -> None:
+        """Fusion by sum is exact: no record outside the answer has a larger sum than one inside."""
+        if not self.capabilities.sparse_query:      # refused: see above
+            return
+        rng = np.random.default_rng(7)
+        for metric in self.capabilities.metrics:
+            store = make(DIM, metric)
+            vectors = rng.normal(size=(300, DIM)).astype(np.float32)
+            parts = [dict(zip(rng.choice(12, 3, replace=False).tolist(), rng.integers(-4, 5, 3).tolist(), strict=True))
+                     if n % 3 else None for n in range(300)]
+            store.upsert([record(f"r{n}", vectors[n], metadata={"n": n % 5}, sparse=None if part is None else
+                                 SparseVector(list(part), [float(value) for value in part.values()]))
+                          for n, part in enumerate(parts)])
+            asked, sparse = rng.normal(size=DIM).astype(np.float32), {1: 1.5, 4: -2.0}
+            sums = 0.5 * scores(metric, asked, vectors) + 2 * np.array(
+                [sum((part or {}).get(place, 0) * value for place, value in sparse.items()) for part in parts])
+            for where, few in ((None, range(300)), ({"n": 3}, range(3, 300, 5))):
+                matches = store.query(vector=asked, sparse=SparseVector(list(sparse), list(sparse.values())), top_k=20,
+                                      filter=where, fusion=Fusion(dense=0.5, sparse=2, method="sum")).matches
+                best = sorted(few, key=lambda n: -sums[n])[:20]
+                assert [match.score for match in matches] == pytest.approx(sums[best].tolist(), rel=1e-4, abs=1e-4)
+                assert [match.score for match in matches] == pytest.approx(
+                    [sums[int(match.id[1:])] for match in matches], rel=1e-4, abs=1e-4)
 
     def test_sources(self, store: Any) -> None:
         source, cut = Source("file:///a", "hash", "all the text"), [record("a#0"), record("a#1")]

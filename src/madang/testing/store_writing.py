@@ -151,6 +151,60 @@ class WritingSuite(StoreCases):
         assert self.everything(store, filter={"k": 1}) == ["b"]
         assert self.everything(store, filter={"k": "two", "new": True, "kept": "x"}) == ["a"]
 
+    def test_update_of_a_sparse_vector(self, store: Any) -> None:
+        new = SparseVector([2, 9], [0.5, -1.0])
+        if not self.capabilities.sparse:
+            store.upsert([record("a")])
+            with pytest.raises(Unsupported):
+                store.update("a", sparse=new)
+            return
+        store.upsert([record("a", sparse=SparseVector([1], [1.0]), metadata={"k": 1}), record("b")])
+        assert store.update("a", sparse=new) == 1
+        read = store.fetch(["a"])["a"]
+        assert (read.sparse, read.metadata) == (new, {"k": 1})
+        self.assert_values(read.values, record("a").values)
+        if self.capabilities.sparse_query:
+            assert [match.id for match in store.query(sparse=SparseVector([9], [1.0])).matches] == ["a"]
+            assert store.query(sparse=SparseVector([1], [1.0])).matches == []
+
+    # By filter: updates, ids, counts
+
+    def test_what_is_done_by_filter(self, store: Any) -> None:
+        if not self.capabilities.by_filter:
+            store.upsert([record("a", metadata={"n": 1})])
+            for name, options in (("update", {"set_metadata": {"k": 1}}), ("list_ids", {}), ("count", {})):
+                with pytest.raises(Unsupported):
+                    getattr(store, name)(filter={"n": 1}, **options)
+            assert store.count() == 1
+            return
+        for space in self.spaces()[:2]:
+            store.upsert([record(f"r{n:02}", metadata={"n": n % 3, "kept": "x"}) for n in range(30)], namespace=space)
+        assert store.update(filter={"n": {"$gte": 1}}, set_metadata={"n": 7, "new": True}) == 20
+        wanted = [f"r{n:02}" for n in range(30) if n % 3]
+        assert self.everything(store, filter={"n": 7, "new": True, "kept": "x"}) == wanted
+        assert (store.count(), store.count({"n": 7}), store.count({"n": 1})) == (30, 20, 0)
+        assert self.pages(store, 7, filter={"n": 7}) == wanted
+        assert self.pages(store, 100, filter={"n": 7}, prefix="r1") == [name for name in wanted if name[1] == "1"]
+        self.assert_values(store.fetch(["r01"])["r01"].values, record("r01").values)
+        for space in self.spaces()[1:2]:                 # the other namespace is as it was
+            assert (store.count(namespace=space), store.count({"n": 7}, space)) == (30, 0)
+        assert store.update(filter={"n": "nothing"}, set_metadata={"n": 1}) == 0
+        assert store.count(namespace="nowhere") == 0 or not self.capabilities.namespaces
+
+    def test_an_update_by_filter_is_all_or_nothing(self, store: Any) -> None:
+        if not self.capabilities.by_filter:     # refused: see above
+            return
+        store.upsert([record("a", metadata={"k": 1}), record("b", metadata={"k": 1, "big": "x" * 40_000})])
+        with pytest.raises(InvalidInput, match="'b'"):
+            store.update(filter={"k": 1}, set_metadata={"k": 2, "more": "y" * 5_000})
+        assert store.count({"k": 1}) == 2
+        for wrong in ({"set_metadata": {"k": 2}}, {"id": "a", "filter": {"k": 1}, "set_metadata": {"k": 2}},
+                      {"filter": {"k": 1}, "values": ONE}, {"filter": {"k": 1}, "sparse": SparseVector([1], [1.0])},
+                      {"filter": {"k": 1}}, {"filter": {"$k": 1}, "set_metadata": {"k": 2}}):
+            with pytest.raises(InvalidInput):
+                store.update(**wrong)
+        assert store.count({"k": 1}) == 2
+
     def test_update_of_what_is_not_there(self, store: Any) -> None:
         store.upsert([record("a")])
         with pytest.raises(NotFound) as caught:

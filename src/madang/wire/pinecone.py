@@ -50,6 +50,7 @@ class Hit:
     score: float
     values: Sequence[float] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    sparse: tuple[Sequence[int], Sequence[float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +101,40 @@ def encode_upserts(vectors: Sequence[Vector], namespace: str) -> list[bytes]:
     return [*bodies, head + b",".join(batch) + b"]}"] if batch else bodies
 
 
-def encode_query(vector: Sequence[float], top_k: int, namespace: str, where: Mapping[str, Any] | None = None,
-                 include_values: bool = False, include_metadata: bool = True) -> dict[str, Any]:
-    """The body of POST /query."""
-    body: dict[str, Any] = {"vector": list(vector), "topK": top_k, "namespace": namespace,
-                            "includeValues": include_values, "includeMetadata": include_metadata}
+def encode_query(vector: Sequence[float] | None, top_k: int, namespace: str, where: Mapping[str, Any] | None = None,
+                 include_values: bool = False, include_metadata: bool = True,
+                 sparse: tuple[Sequence[int], Sequence[float]] | None = None,
+                 identity: str | None = None) -> dict[str, Any]:
+    """The body of POST /query: by a vector, a sparse one, both, or the id of a stored record."""
+    body: dict[str, Any] = {"topK": top_k, "namespace": namespace, "includeValues": include_values,
+                            "includeMetadata": include_metadata}
+    if vector is not None:
+        body["vector"] = list(vector)
+    if sparse is not None:
+        body["sparseVector"] = {"indices": list(sparse[0]), "values": list(sparse[1])}
+    if identity is not None:
+        body["id"] = identity
     if where is not None:
         body["filter"] = dict(where)
     return body
 
 
-def encode_update(identity: str, namespace: str, values: Sequence[float] | None = None,
-                  set_metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The body of POST /vectors/update of one vector; keys of metadata that are not named stay."""
-    body: dict[str, Any] = {"id": identity, "namespace": namespace}
+def encode_update(identity: str | None, namespace: str, values: Sequence[float] | None = None,
+                  set_metadata: Mapping[str, Any] | None = None,
+                  sparse: tuple[Sequence[int], Sequence[float]] | None = None,
+                  where: Mapping[str, Any] | None = None, dry_run: bool = False) -> dict[str, Any]:
+    """The body of POST /vectors/update of one vector, or (without an id) of the metadata of all that a filter matches;
+    keys of metadata that are not named stay."""
+    body: dict[str, Any] = {"namespace": namespace} if identity is None else {"id": identity, "namespace": namespace}
     if values is not None:
         body["values"] = list(values)
+    if sparse is not None:
+        body["sparseValues"] = {"indices": list(sparse[0]), "values": list(sparse[1])}
     if set_metadata is not None:
         body["setMetadata"] = dict(set_metadata)
-    return body
+    if where is not None:
+        body["filter"] = dict(where)
+    return {**body, "dryRun": True} if dry_run else body
 
 
 def encode_delete(namespace: str, ids: Sequence[str] | None = None,
@@ -128,6 +144,17 @@ def encode_delete(namespace: str, ids: Sequence[str] | None = None,
         return {"namespace": namespace, "ids": list(ids)}
     return {"namespace": namespace, "deleteAll": True} if where is None else {"namespace": namespace,
                                                                               "filter": dict(where)}
+
+
+def encode_fetch(ids: Sequence[str], namespace: str) -> list[tuple[str, str]]:
+    """The query string of GET /vectors/fetch."""
+    return [*(("ids", identity) for identity in ids), ("namespace", namespace)]
+
+
+def encode_listing(prefix: str, limit: int, token: str | None, namespace: str) -> list[tuple[str, str]]:
+    """The query string of GET /vectors/list."""
+    asked = [("limit", str(limit)), ("namespace", namespace)]
+    return [*asked, *([("prefix", prefix)] if prefix else []), *([("paginationToken", token)] if token else [])]
 
 
 def encode_index(name: str, dim: int, metric: str, cloud: str, region: str) -> dict[str, Any]:
@@ -153,13 +180,16 @@ def decode_fetched(payload: object) -> dict[str, Vector]:
 
 def _vector(identity: str, item: object) -> Vector:
     found = _object(item, f"vector {identity!r:.60}")
-    sparse = found.get("sparseValues")
-    if sparse is not None:
-        parts = _object(sparse, "sparseValues")
-        sparse = ([int(number) for number in _numbers(parts.get("indices"), "indices")],
-                  _numbers(parts.get("values"), "values"))
-    return Vector(identity, _numbers(found.get("values"), "values"), sparse,
+    return Vector(identity, _numbers(found.get("values"), "values"), _sparse(found.get("sparseValues")),
                   _object(found.get("metadata") or {}, "metadata"))
+
+
+def _sparse(value: object) -> tuple[Sequence[int], Sequence[float]] | None:
+    if value is None:
+        return None
+    parts = _object(value, "sparseValues")
+    return ([int(number) for number in _numbers(parts.get("indices"), "indices")],
+            _numbers(parts.get("values"), "values"))
 
 
 def decode_matches(payload: object) -> list[Hit]:
@@ -169,7 +199,7 @@ def decode_matches(payload: object) -> list[Hit]:
         found = _object(item, "a match")
         (score,) = _numbers([found.get("score", 0.0)], "score")
         hits.append(Hit(_string(found.get("id"), "id"), score, _numbers(found.get("values"), "values"),
-                        _object(found.get("metadata") or {}, "metadata")))
+                        _object(found.get("metadata") or {}, "metadata"), _sparse(found.get("sparseValues"))))
     return hits
 
 

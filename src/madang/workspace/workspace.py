@@ -250,9 +250,9 @@ class Workspace:
     # Collections
 
     def create_collection(self, name: str, dim: int, metric: str = "cosine", index: Any = None,
-                          keep_queries: bool = True) -> Collection:
+                          keep_queries: bool = True, attributes: Mapping[str, Any] | None = None) -> Collection:
         """Create a collection for vectors of your own. See `Database.create` for what is refused."""
-        return self._database.create(name, dim, metric, index, keep_queries=keep_queries)
+        return self._database.create(name, dim, metric, index, keep_queries=keep_queries, attributes=attributes)
 
     def create_document_collection(self, name: str, *, embedder: str | None = None,
                                    attributes: Mapping[str, Any] | None = None) -> Collection:

@@ -27,6 +27,7 @@ class Capabilities:
     target_recall: bool = False        # query(target_recall=...) is obeyed
     update_metadata: bool = True       # update(set_metadata=...)
     delete_by_filter: bool = True
+    by_filter: bool = False            # count(filter=...), list_ids(filter=...) and update(filter=...)
     delete_counts: bool = True         # delete returns how many records went; else how many were asked for, or 0
     list_ids: bool = True
     list_prefix: bool = True

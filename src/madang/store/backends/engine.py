@@ -14,6 +14,7 @@ from madang.store.backends.capabilities import Capabilities
 from madang.store.filters import Tree
 from madang.store.fusion import Fusion
 from madang.store.protocol import CollectionStats, IdPage
+from madang.store.updating import Change, change
 
 
 class EngineCollection(ABC):
@@ -85,23 +86,33 @@ class EngineCollection(ABC):
                 and not record.values.any()):
             raise self._cannot(f"{where}: a vector of zeros", "It has no direction; leave the record out.")
 
-    def update(self, id: str, values: Any = None, set_metadata: Mapping[str, Any] | None = None,  # noqa: A002
-               namespace: str = "") -> None:
-        """Replace the vector and/or merge metadata keys of one record: read, changed, written back. Raises `NotFound`
-        for an unknown id."""
-        if values is None and set_metadata is None:
-            raise InvalidInput(f"update of {id!r} changes nothing.", remedy="Give values or set_metadata.")
+    def update(self, id: str | None = None, values: Any = None,  # noqa: A002
+               set_metadata: Mapping[str, Any] | None = None, namespace: str = "", *, sparse: Any = None,
+               filter: Filter | None = None) -> int:  # noqa: A002
+        """Replace the vector or the sparse vector and/or merge metadata keys of one record, by its id. Returns how many
+        records changed. Raises `NotFound` for an unknown id; by filter only where `by_filter` is declared."""
+        wanted = change(id, values, set_metadata, sparse, filter)
         space = self._space(namespace)
+        if wanted.filter is not None:
+            self._need("by_filter", "update by filter", "List the ids and update those.")
         if set_metadata is not None:
             self._need("update_metadata", "update of metadata", "Upsert the whole record.")
-        record = self._get([validate.record_id(id)], space).get(id)
+        return self._update(wanted, space)
+
+    def _update(self, wanted: Change, namespace: str) -> int:
+        """By id: read, changed, written back; an engine that can do better, or by filter, overrides this."""
+        self.upsert([self._changed(wanted, self._get([wanted.id or ""], namespace), namespace)], namespace)
+        return 1
+
+    def _changed(self, wanted: Change, found: Mapping[str, Record], namespace: str) -> Record:
+        """The record as an update by id leaves it, checked."""
+        record = found.get(wanted.id or "")
         if record is None:
-            raise NotFound(f"collection {self.name!r} has no record {id!r} in namespace {namespace!r}.",
+            raise NotFound(f"collection {self.name!r} has no record {wanted.id!r} in namespace {namespace!r}.",
                            remedy="Use upsert to create it.")
-        record.metadata = {**record.metadata, **validate.metadata(set_metadata, f"record {id!r:.60}: set_metadata")}
-        if values is not None:
-            record.values = values
-        self.upsert([record], space)
+        (changed,) = validate.records([wanted.of(record)], self.dim)
+        self.check_record(changed)
+        return changed
 
     def delete(self, ids: Sequence[str] | None = None, filter: Filter | None = None,  # noqa: A002
                delete_all: bool = False, namespace: str = "") -> int:
@@ -158,16 +169,29 @@ class EngineCollection(ABC):
         found = self._get(wanted, space) if wanted else {}
         return {identity: found[identity] for identity in wanted if identity in found}
 
-    def list_ids(self, prefix: str = "", limit: int = 100, cursor: str | None = None, namespace: str = "") -> IdPage:
-        """Ids a page at a time; pass the page's `cursor` to get the next. In order where `ordered_ids` is declared."""
+    def list_ids(self, prefix: str = "", limit: int = 100, cursor: str | None = None, namespace: str = "",
+                 filter: Filter | None = None) -> IdPage:  # noqa: A002
+        """Ids a page at a time; pass the page's `cursor` to get the next. In order where `ordered_ids` is declared; of
+        the records that a filter matches only where `by_filter` is."""
         if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= validate.MAX_TOP_K:
             raise InvalidInput(f"limit must be a whole number from 1 to {validate.MAX_TOP_K:,}, not {limit!r}.")
         space = self._space(namespace)
         prefix, cursor = validate.text(prefix, "prefix") or "", validate.text(cursor, "cursor")
         self._need("list_ids", "list_ids", "Keep the ids elsewhere.")
+        if filter is not None:
+            filters.parse(filter)
+            self._need("by_filter", "list_ids with a filter", "Query with the filter.")
         if prefix:
             self._need("list_prefix", "list_ids with a prefix", "Leave the prefix out.")
         return self._list(prefix, limit, cursor, space)
+
+    def count(self, filter: Filter | None = None, namespace: str = "") -> int:  # noqa: A002
+        """How many records of a namespace there are; how many match a filter only where `by_filter` is declared."""
+        space = self._space(namespace)
+        if filter is not None:
+            filters.parse(filter)
+            self._need("by_filter", "count with a filter", "Query with the filter.")
+        return self._counts().get(space, 0)
 
     def stats(self) -> CollectionStats:
         """Counts and settings; what the engine does not tell is 0 or empty."""

@@ -31,6 +31,7 @@ from madang.store.backends.pinecone_filters import RESERVED, encode, is_double
 from madang.store.backends.pinecone_http import Service
 from madang.store.filters import Tree
 from madang.store.protocol import IdPage
+from madang.store.updating import Change
 from madang.wire import pinecone as wire
 
 CONTROLLER = "https://api.pinecone.io"
@@ -125,25 +126,19 @@ class Pinecone(EngineCollection):
         for body in wire.encode_upserts([_vector(record) for record in records], self._theirs(namespace)):
             self._service.post("/vectors/upsert", body)
 
-    def update(self, id: str, values: Any = None, set_metadata: Mapping[str, Any] | None = None,  # noqa: A002
-               namespace: str = "") -> None:
-        """Replace the vector and/or merge metadata keys of one record. Raises `NotFound` for an unknown id."""
-        if values is None and set_metadata is None:
-            raise InvalidInput(f"update of {id!r} changes nothing.", remedy="Give values or set_metadata.")
-        space = self._space(namespace)
-        record = self._get([validate.record_id(id)], space).get(id)
-        if record is None:
-            raise NotFound(f"collection {self.name!r} has no record {id!r} in namespace {namespace!r}.",
-                           remedy="Use upsert to create it.")
-        record.metadata |= validate.metadata(set_metadata, f"record {id!r:.60}: set_metadata")
-        record.values = record.values if values is None else values
-        (record,) = validate.records([record], self.dim)
-        self.check_record(record)
+    def _update(self, wanted: Change, namespace: str) -> int:
+        """What is not named stays at the service."""
+        record = self._changed(wanted, self._get([wanted.id or ""], namespace), namespace)
         changed = None
-        if set_metadata is not None:
-            changed = {_WHOLE: _whole(record.metadata), **{field: record.metadata[field] for field in set_metadata}}
+        if wanted.values is None and wanted.sparse is None and not wanted.metadata:
+            return 1
+        if wanted.metadata:
+            changed = {_WHOLE: _whole(record.metadata), **{field: record.metadata[field] for field in wanted.metadata}}
+        sparse = None if wanted.sparse is None else (list(wanted.sparse.indices), list(wanted.sparse.values))
         self._service.post("/vectors/update", wire.to_bytes(wire.encode_update(
-            id, self._theirs(space), None if values is None else _floats(record.values), changed)))
+            record.id, self._theirs(namespace), None if wanted.values is None else _floats(record.values), changed,
+            sparse)))
+        return 1
 
     def _delete_ids(self, ids: list[str], namespace: str) -> int:
         known = [identity for identity in ids if identity.isascii()]
@@ -178,8 +173,7 @@ class Pinecone(EngineCollection):
         for identity in [*(identity for identity in ids if identity.isascii()), None]:
             cost = 0 if identity is None else len(quote(identity, safe="")) + 5
             if batch and (identity is None or len(batch) == wire.FETCH_IDS or size + cost > _URL_BYTES):
-                answer = self._service.get("/vectors/fetch", [*(("ids", each) for each in batch),
-                                                              ("namespace", self._theirs(namespace))])
+                answer = self._service.get("/vectors/fetch", wire.encode_fetch(batch, self._theirs(namespace)))
                 found |= {key: _record(vector)
                           for key, vector in self._service.decoded(wire.decode_fetched, answer).items()}
                 batch, size = [], 0
@@ -206,9 +200,7 @@ class Pinecone(EngineCollection):
     def _list(self, prefix: str, limit: int, cursor: str | None, namespace: str) -> IdPage:
         ids: list[str] = []
         while prefix.isascii() and len(ids) < limit:
-            asked = [("limit", str(min(limit - len(ids), wire.LIST_IDS))), ("namespace", self._theirs(namespace))]
-            asked += [("prefix", prefix)] if prefix else []
-            asked += [("paginationToken", cursor)] if cursor else []
+            asked = wire.encode_listing(prefix, min(limit - len(ids), wire.LIST_IDS), cursor, self._theirs(namespace))
             page, cursor = self._service.decoded(wire.decode_ids, self._service.get("/vectors/list", asked))
             ids += page
             if cursor is None:

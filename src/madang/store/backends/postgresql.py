@@ -12,7 +12,7 @@ search by index needs iterative scans, from 0.8 on) and https://www.postgresql.o
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, Self
 
@@ -29,6 +29,7 @@ from madang.store.backends.postgresql_filters import metadata_json, minus_zeros,
 from madang.store.backends.postgresql_session import Session, one_line, split_url
 from madang.store.filters import Tree
 from madang.store.protocol import CollectionStats, IdPage
+from madang.store.updating import Change
 
 MAX_DIM = 16_000                 # of pgvector's type
 _INDEXED_DIM = 2_000             # of its HNSW index
@@ -167,25 +168,19 @@ class PostgreSQL(EngineCollection):
         with connection.cursor() as cursor:
             cursor.executemany(sql.SQL(_UPSERT).format(table=self._table), rows)
 
-    def update(self, id: str, values: Any = None, set_metadata: Mapping[str, Any] | None = None,  # noqa: A002
-               namespace: str = "") -> None:
-        """Replace the vector and/or merge metadata keys of one record, which stays part of its document."""
-        if values is None and set_metadata is None:
-            raise InvalidInput(f"update of {id!r} changes nothing.", remedy="Give values or set_metadata.")
-        space = self._space(namespace)
+    def _update(self, wanted: Change, namespace: str) -> int:
+        """In place: the record stays part of its document."""
         with self._write() as connection:
-            record = self._read(connection, [validate.record_id(id)], space).get(id)
-            if record is None:
-                raise NotFound(f"collection {self.name!r} has no record {id!r} in namespace {namespace!r}.",
-                               remedy="Use upsert to create it.")
-            record.metadata |= validate.metadata(set_metadata, f"record {id!r:.60}: set_metadata")
-            record.values = record.values if values is None else values
-            (changed,) = validate.records([record], self.dim)
-            self.check_record(changed)
-            connection.execute(sql.SQL('UPDATE {} SET "values" = %s, metadata = %s::jsonb, minus_zeros = %s '
-                                       "WHERE namespace = %s AND id = %s").format(self._table),
+            found = self._read(connection, [wanted.id or ""], namespace)
+            changed = self._changed(wanted, found, namespace)
+            sparse = changed.sparse
+            connection.execute(sql.SQL('UPDATE {} SET "values" = %s, metadata = %s::jsonb, minus_zeros = %s, '
+                                       "sparse_indices = %s, sparse_values = %s WHERE namespace = %s AND id = %s"
+                                       ).format(self._table),
                                (changed.values, metadata_json(changed.metadata), minus_zeros(changed.metadata),
-                                space, id))
+                                None if sparse is None else list(sparse.indices),
+                                None if sparse is None else list(sparse.values), namespace, changed.id))
+        return 1
 
     def _delete_ids(self, ids: list[str], namespace: str) -> int:
         with self._write() as connection:
