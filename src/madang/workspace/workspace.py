@@ -86,7 +86,7 @@ class Workspace:
         made = collection in self.collections()
         if made:
             target = self.collection(collection)
-            model = self._embedder_of(target, embedder)
+            model = self.embedder_of(target, embedder)
         else:
             model = self.models.embedder(embedder or self.settings.models.embed)
             target = self._database.create(collection, model.dim, "cosine", embedder=model.signature)
@@ -129,12 +129,15 @@ class Workspace:
         target = self.collection(collection)
         options = self.settings.retrieval
         fusion = Fusion(options.rrf_k, options.dense_weight, options.lexical_weight)
-        embedder = None if mode == "bm25" else self._embedder_of(target)
+        embedder = None if mode == "bm25" else self.embedder_of(target)
         return retrieve(question, target, embedder, top_k=top_k, fusion=fusion, mode=mode,
                         filter=filter), target
 
-    def _embedder_of(self, collection: Collection, wanted: str | None = None) -> Embedder:
-        """The embedder a collection was made with; another one would compare apples with pears."""
+    def embedder_of(self, collection: Collection, wanted: str | None = None) -> Embedder:
+        """The embedder a collection was made with; another one would compare apples with pears.
+
+        Raises `InvalidInput` where it holds vectors of your own, `Conflict` where it is not `wanted`, or has changed.
+        """
         signature = collection.embedder
         if signature is None:
             raise InvalidInput(f"collection {collection.name!r} holds vectors of your own; it has no embedder.",
@@ -152,9 +155,11 @@ class Workspace:
     # Collections
 
     def create_collection(self, name: str, dim: int, metric: str = "cosine", index: Any = None,
-                          keep_queries: bool = True) -> Collection:
-        """Create a collection for vectors of your own. See `Database.create` for what is refused."""
-        return self._database.create(name, dim, metric, index, keep_queries=keep_queries)
+                          keep_queries: bool = True, embedder: str | None = None) -> Collection:
+        """Create a collection for vectors of your own, or of the model that `embedder` names, e.g. "bundled/minilm",
+        so that `search` and `ask` understand it. See `Database.create` for what is refused."""
+        signature = None if embedder is None else self.models.embedder(embedder).signature
+        return self._database.create(name, dim, metric, index, signature, keep_queries)
 
     def collection(self, name: str) -> Collection:
         """Open a collection. Raises `NotFound` with the names there are."""
