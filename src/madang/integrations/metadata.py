@@ -7,7 +7,8 @@ JSON, and dates. What fits is kept under its own name, so that every filter sees
 - `KEY.INNER` what is within an object, under dotted names, as if it stood there by itself;
 - `_has:KEY` the elements of a list that is not of strings, each as JSON;
 - `_clock:KEY` of a date in ISO 8601, or a `datetime`: microseconds since 1970 as its clock shows, so that dates
-  compare; `_time:KEY` the same in UTC, where it says its zone.
+  compare; `_time:KEY` the same in UTC, where it says its zone;
+- `_id:` the record's id, where filters of a library may ask for it.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 from madang.base.errors import InvalidInput
 from madang.base.records import Metadata, MetadataValue
 
-JSON, HAS, CLOCK, TIME = OWN = "_json:", "_has:", "_clock:", "_time:"
+JSON, HAS, CLOCK, TIME, ID = OWN = "_json:", "_has:", "_clock:", "_time:", "_id:"
 _DEPTH = 32
 _EPOCH = datetime(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
@@ -56,7 +57,7 @@ def unpacked(metadata: Mapping[str, MetadataValue]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in metadata.items():
         name = key.removeprefix(JSON)
-        if name in inner or key.startswith((HAS, CLOCK, TIME)):
+        if name in inner or key.startswith((HAS, CLOCK, TIME, ID)):
             continue
         if key.startswith(JSON) or name not in objects:
             found[name] = objects.get(name, value) if key.startswith(JSON) else value

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from madang.base.errors import InvalidInput
+from madang.base.errors import Conflict, InvalidInput
 from madang.base.records import Filter, Match, Record
 from madang.models.protocol import Embedder
 from madang.store import Collection, Fusion, filters
@@ -52,8 +52,13 @@ class Place:
 
     def made(self, dim: int, embedder: str | None = None) -> Collection:
         """The collection, made if it is not there; `embedder` names the model whose vectors it will hold."""
-        return self.found() or self.workspace.create_collection(self.name, dim, self.metric, self.index,
-                                                                embedder=embedder)
+        there = self.found()
+        if there is not None:
+            return there
+        try:
+            return self.workspace.create_collection(self.name, dim, self.metric, self.index, embedder=embedder)
+        except Conflict:                # another thread was faster
+            return self.workspace.collection(self.name)
 
     def embedder(self) -> Embedder:
         """The model that the collection was made with, or that a new one would be made with."""

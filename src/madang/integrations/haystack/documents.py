@@ -11,8 +11,7 @@ import numpy as np
 from haystack.dataclasses import ByteStream, Document, SparseEmbedding
 
 from madang.base.records import Match, Record, SparseVector, Vector
-from madang.integrations.haystack.filters import ID
-from madang.integrations.metadata import as_json, packed, unpacked
+from madang.integrations.metadata import ID, as_json, packed, unpacked
 
 BARE = "_bare:"        # of records whose document has no embedding
 _REST = "_rest:"       # what has no place in a record, as JSON
@@ -52,7 +51,6 @@ def found(match: Match) -> Document:
 def _document(identity: str, content: str | None, metadata: Mapping[str, Any], values: Vector | None,
               sparse: SparseEmbedding | None, score: float | None = None) -> Document:
     kept = dict(metadata)
-    kept.pop(ID, None)
     bare, rest = kept.pop(BARE, False), json.loads(str(kept.pop(_REST, "{}")))
     blob = rest.get("blob")
     if blob is not None:

@@ -11,9 +11,9 @@ from haystack.errors import FilterError
 from madang.base.errors import InvalidInput
 from madang.integrations import conditions
 from madang.integrations.conditions import Condition
+from madang.integrations.metadata import ID
 from madang.store import filters as language
 
-ID = "_id:"            # of every record, so that filters on a document's id are filters like others
 _FIELDS = ("content", "blob", "score", "embedding", "sparse_embedding")
 _ORDER = {">": "$gt", ">=": "$gte", "<": "$lt", "<=": "$lte"}
 _COMPARISONS = ("==", "!=", *_ORDER, "in", "not in")
