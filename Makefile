@@ -9,7 +9,7 @@ BUILT_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernel/*)
 FULL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test sanitize backends clients conformance soak fuzz lint bench docs models clean
+.PHONY: help demo serve test sanitize backends clients integrations conformance soak fuzz lint bench docs models clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -104,6 +104,15 @@ PINECONES := 3.2 7.3 8.1 9.1 10.2
 
 clients: $(PINECONES:%=.venv-clients/pinecone-%/installed) $(VENV)/installed-dev  ## programs written for the services we stand in for
 	@$(BIN)/python -m pytest tests/serve/clients --override-ini addopts="-ra --strict-markers --import-mode=importlib"
+# Stores for other libraries, with those libraries' own suites.
+.venv-integrations/installed: $(BUILT_FROM)
+	@$(PYTHON) -m venv .venv-integrations
+	@.venv-integrations/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e ".[dev,langchain,haystack,llama-index]" $(INTEGRATED)
+	@touch $@
+
+INTEGRATED := "langchain-tests>=1.1" "langchain-pinecone>=0.2.13" "pinecone-haystack>=7.0" "llama-index-vector-stores-pinecone>=0.9"
+integrations: .venv-integrations/installed  ## stores for LangChain, Haystack and LlamaIndex, by those libraries' suites
+	@.venv-integrations/bin/python -m pytest -c tests/integrations/pytest.ini --confcutdir tests tests/integrations
 
 # What the index is compared with (hnswlib compiles itself for this machine), apart for the same reason.
 .venv-bench/installed: $(BUILT_FROM)
@@ -143,4 +152,4 @@ serve: $(VENV)/installed  ## set up and serve ./courtyard at http://127.0.0.1:78
 	@$(BIN)/madang serve
 
 clean:  ## remove environments and build products
-	rm -rf $(VENV) .venv-conformance .venv-backends .venv-clients .venv-bench .venv-bench-store .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-conformance .venv-backends .venv-clients .venv-integrations .venv-bench .venv-bench-store .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis

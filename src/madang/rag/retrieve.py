@@ -45,17 +45,8 @@ def retrieve(question: str, collection: Queryable, embedder: Embedder | None, *,
         raise InvalidInput(f"mode {mode!r} is unknown.", remedy=f"Known: {', '.join(MODES)}.")
     if mode != "bm25" and embedder is None:
         raise InvalidInput(f"mode {mode!r} needs an embedder.", remedy='Give one, or use mode "bm25".')
-    fusion = fusion or Fusion()
-    if embedder is not None:
-        fusion = replace(fusion, dense=fusion.dense * embedder.dense_weight)
-    notes = []
-    language = languages.detect(question)
-    known = embedder.languages if embedder is not None else frozenset[str]()
-    if mode == "hybrid" and embedder is not None and known and language not in (*known, "und"):
-        fusion = replace(fusion, dense=fusion.dense * FOREIGN_DENSE_WEIGHT, lexical=fusion.lexical or 1.0)
-        made_for = ", ".join(_NAMES.get(code, code) for code in sorted(known))
-        notes.append(f"The question is in {_NAMES.get(language, language)}, but {embedder.name} was made for "
-                     f"{made_for}: passages were found by words (BM25), hardly by meaning.")
+    fusion, note = weighed(fusion or Fusion(), embedder, question, mode)
+    notes = [] if note is None else [note]
     vector = None
     if mode != "bm25" and embedder is not None:
         with trace.span("embed"):
@@ -64,6 +55,21 @@ def retrieve(question: str, collection: Queryable, embedder: Embedder | None, *,
         result = collection.query(vector=vector, text=None if mode == "dense" else question, top_k=top_k,
                                   namespace=namespace, filter=filter, include_document=True, fusion=fusion)
     return Retrieved([_passage(match) for match in result.matches], result.plan, notes)
+
+
+def weighed(fusion: Fusion, embedder: Embedder | None, question: str,
+            mode: Mode = "hybrid") -> tuple[Fusion, str | None]:
+    """How much an embedder's ranking counts for this question beside BM25's, and what the reader should know of it."""
+    if embedder is None:
+        return fusion, None
+    fusion = replace(fusion, dense=fusion.dense * embedder.dense_weight)
+    language, known = languages.detect(question), embedder.languages
+    if mode != "hybrid" or not known or language in (*known, "und"):
+        return fusion, None
+    made_for = ", ".join(_NAMES.get(code, code) for code in sorted(known))
+    return (replace(fusion, dense=fusion.dense * FOREIGN_DENSE_WEIGHT, lexical=fusion.lexical or 1.0),
+            f"The question is in {_NAMES.get(language, language)}, but {embedder.name} was made for {made_for}: "
+            "passages were found by words (BM25), hardly by meaning.")
 
 
 def _passage(match: Match) -> Passage:

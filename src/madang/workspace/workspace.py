@@ -93,7 +93,7 @@ class Workspace:
         made = collection in self.collections()
         if made:
             target = self.collection(collection)
-            model = self._embedder_of(target, embedder)
+            model = self.embedder_of(target, embedder)
         else:
             model = self.models.embedder(embedder or self.settings.models.embed)
             target = self._database.create(collection, model.dim, "cosine", embedder=model.signature)
@@ -122,7 +122,7 @@ class Workspace:
         content.update(repr(sorted((metadata or {}).items())).encode())
         source = Source(uri, content.hexdigest(), document.text, document.media_type, title or document.title or uri,
                         path.stat().st_size, document.pages)
-        return ingest_document(document, source, target, self._embedder_of(target), metadata=metadata,
+        return ingest_document(document, source, target, self.embedder_of(target), metadata=metadata,
                                chunk_chars=chunk_chars or self.settings.ingest.chunk_chars)
 
     def ask(self, question: str, collection: str = DEFAULT_COLLECTION, *, top_k: int | None = None,
@@ -157,7 +157,7 @@ class Workspace:
         fusion = Fusion(options.rrf_k, options.dense_weight, options.lexical_weight)
         for _ in range(3):
             signature = target.embedder
-            embedder = None if mode == "bm25" else self._embedder_of(target)
+            embedder = None if mode == "bm25" else self.embedder_of(target)
             try:
                 found = retrieve(question, target, embedder, top_k=top_k, fusion=fusion, mode=mode, filter=filter)
             except InvalidInput:
@@ -169,8 +169,11 @@ class Workspace:
         raise Conflict(f"collection {collection!r} goes from one model to another again and again.",
                        remedy="Try again.")
 
-    def _embedder_of(self, collection: Collection, wanted: str | None = None) -> Embedder:
-        """The embedder a collection was made with; another one would compare apples with pears."""
+    def embedder_of(self, collection: Collection, wanted: str | None = None) -> Embedder:
+        """The embedder a collection was made with; another one would compare apples with pears.
+
+        Raises `InvalidInput` where it holds vectors of your own, `Conflict` where it is not `wanted`, or has changed.
+        """
         signature = collection.embedder
         if signature is None:
             raise InvalidInput(f"collection {collection.name!r} holds vectors of your own; it has no embedder.",
@@ -217,7 +220,7 @@ class Workspace:
         with target.shadow.working():
             done = reembedding.build(target, model, text_of=text_of, index=index, batch=batch, progress=progress)
             try:
-                old = self._embedder_of(target)
+                old = self.embedder_of(target)
             except MadangError as error:        # vectors of your own, or a model that is not there any more
                 notes.append(f"the old side could not be asked: {error.message}")
             questions = [Question(text) for text in target.questions()] if asked is None else asked
@@ -250,15 +253,18 @@ class Workspace:
     # Collections
 
     def create_collection(self, name: str, dim: int, metric: str = "cosine", index: Any = None,
-                          keep_queries: bool = True, attributes: Mapping[str, Any] | None = None) -> Collection:
-        """Create a collection for vectors of your own. See `Database.create` for what is refused."""
-        return self._database.create(name, dim, metric, index, keep_queries=keep_queries, attributes=attributes)
+                          keep_queries: bool = True, attributes: Mapping[str, Any] | None = None,
+                          embedder: str | None = None) -> Collection:
+        """Create a collection for vectors of your own, or of the model that `embedder` names, e.g. "bundled/minilm",
+        so that `search` and `ask` understand it. See `Database.create` for what is refused."""
+        signature = None if embedder is None else self.models.embedder(embedder).signature
+        return self._database.create(name, dim, metric, index, signature, keep_queries, attributes)
 
     def create_document_collection(self, name: str, *, embedder: str | None = None,
                                    attributes: Mapping[str, Any] | None = None) -> Collection:
         """Create an empty collection for documents, whose vectors a model makes; default that of the settings."""
-        model = self.models.embedder(embedder or self.settings.models.embed)
-        return self._database.create(name, model.dim, "cosine", embedder=model.signature, attributes=attributes)
+        model = embedder or self.settings.models.embed
+        return self.create_collection(name, self.models.embedder(model).dim, attributes=attributes, embedder=model)
 
     def collection(self, name: str) -> Collection:
         """Open a collection. Raises `NotFound` with the names there are."""
