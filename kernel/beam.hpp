@@ -6,7 +6,7 @@
 
 namespace madang::MADANG_ISA {
 
-constexpr std::int64_t ahead = 8;  // records fetched before they are compared
+constexpr std::int64_t ahead = 32;  // records fetched before they are compared
 
 // Compares slots with a needle and keeps the best in a pool.
 template <Code code, bool biased>
@@ -69,9 +69,29 @@ inline bool visit(std::uint8_t* visited, Slot slot) {
     return (old & bit) == 0;
 }
 
-// Mark a list and write down what was new; returns how many.
-inline std::int64_t visit_all(std::uint8_t* visited, const Slot* list, std::int64_t width, Slot* fresh) {
+// How many links a list of `width` places has: those before the first that holds the slot itself.
+inline std::int64_t degree_of(const Slot* list, std::int64_t width, Slot own) {
+    std::int64_t j = 0;
+#if MADANG_LANES == 16
+    for (; j + 16 <= width; j += 16)
+        if (const unsigned unused = _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(list + j), _mm512_set1_epi32(static_cast<int>(own))))
+            return j + __builtin_ctz(unused);
+#elif MADANG_LANES == 8
+    for (; j + 8 <= width; j += 8) {
+        const __m256i places = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(list + j));
+        const __m256i unused = _mm256_cmpeq_epi32(places, _mm256_set1_epi32(static_cast<int>(own)));
+        if (const auto bits = static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(unused))))
+            return j + __builtin_ctz(bits);
+    }
+#endif
+    while (j < width && list[j] != own) ++j;
+    return j;
+}
+
+// Mark the links of a list and write down what was new; returns how many.
+inline std::int64_t visit_all(std::uint8_t* visited, const Slot* list, std::int64_t width, Slot own, Slot* fresh) {
     std::int64_t n = 0;
+    width = degree_of(list, width, own);
     for (std::int64_t j = 0; j < width; ++j) {
         const Slot slot = list[j];
         fresh[n] = slot;
@@ -148,7 +168,7 @@ public:
             const Entry entry = comparer_.pool().next();
             if (entry == no_entry) break;
             any = true;
-            n += visit_all(visited_, level_.list(slot_of(entry)), width, pending_ + n);
+            n += visit_all(visited_, level_.list(slot_of(entry)), width, slot_of(entry), pending_ + n);
         }
         fetch(n);
         return any;
@@ -212,7 +232,7 @@ private:
             followed_ = best;
             const Slot* list = level_.list(best, height_);
             count_ = 0;
-            for (std::int64_t j = 0; j < level_.upper_width(); ++j) take(list[j]);
+            count_ = visit_all(visited_, list, level_.upper_width(), best, pending_);
             if (count_ == 0) continue;
             fetch(count_);
             return true;

@@ -134,16 +134,18 @@ public:
 
 private:
     static constexpr std::int64_t wide_factor = 8;  // see find_among
+    static constexpr std::int64_t most_depth = 4;   // times as many are ranked exactly after comparing many by codes
     static constexpr std::int64_t most_breadth = 3;
 
     // Followed are not just the `ef` best: those within the distance that the ef-th has on average (see measure_spread),
     // so that a query with many near neighbours gets more and one with few gets less; and never fewer than half of `ef`
-    // nor more than three times as many. For dot there is no distance to go by.
-    Stop stop_for(std::int64_t k, std::int64_t ef) const {
-        const std::int64_t rank = std::min(k, ef);
-        if (world_.spread == 0 || rank == ef) return {1, ef, ef, 0};
+    // nor more than three times as many. For dot there is no distance to go by. `ef`, at least k, may be less than
+    // what is `kept` for ranking: not all of that is followed.
+    Stop stop_for(std::int64_t k, std::int64_t ef, std::int64_t kept) const {
+        const std::int64_t rank = std::min(k, kept);
+        if (world_.spread == 0 || rank == ef) return {1, ef, kept, kept, 0};
         const float slack = std::pow(static_cast<float>(ef) / static_cast<float>(rank), world_.spread);
-        return {rank, std::max(ef / 2, rank), most_breadth * ef, slack};
+        return {rank, std::max(ef / 2, rank), kept, most_breadth * kept, slack};
     }
 
     // How squared distances grow with the rank of a neighbour: as rank^spread, by the 10th and the 100th of a sample (2 /
@@ -160,7 +162,7 @@ private:
             if (!world_.live[slot]) continue;
             const Needle needle = kernel_().needle_of(world_.links.table, slot, work->needles[0].get());
             std::int64_t size = 0;
-            kernel_().find(world_.links, &needle, 1, {1, ef, ef, 0}, work->scratch, &size);
+            kernel_().find(world_.links, &needle, 1, {1, ef, ef, ef, 0}, work->scratch, &size);
             if (size <= far) continue;
             const auto squared = [&](std::int64_t rank) { return -2 * (world_.bias[slot] + score_of(work->scratch[0].pool[rank])); };
             if (squared(near) > 0 && squared(far) > squared(near)) growth.push_back(std::log(squared(far) / squared(near)));
@@ -386,11 +388,11 @@ private:
             needles[i] = prepare_query(work, wanted, q + i, i);
             work.scratch[i].evaluations = 0;
         }
-        kernel_().find(world_.links, needles, count, stop_for(wanted.k, ef), work.scratch, sizes);
+        kernel_().find(world_.links, needles, count, stop_for(wanted.k, std::min(std::max(wanted.ef, wanted.k), ef), ef), work.scratch, sizes);
         std::int64_t evaluations = 0;
         for (int i = 0; i < count; ++i) {
             evaluations += work.scratch[i].evaluations;
-            report(work, work.scratch[i].pool, sizes[i], q + i, wanted, found);
+            report(work, work.scratch[i].pool, std::min(sizes[i], std::max(wanted.rerank, wanted.k)), q + i, wanted, found);
         }
         return evaluations;
     }
@@ -404,10 +406,13 @@ private:
         if (!scan) size = kernel_().find_allowed(world_.links, allowed, needle, ef,
                                                     std::min(wide_factor * ef, allowed.count), scratch);
         // -1, or what is allowed lies in islands that the search did not come to.
-        if (scan || size < std::min(wanted.k, allowed.count))
-            size = kernel_().scan_codes(world_.links.table, allowed, needle,
-                                        std::min(std::max(wanted.rerank, wanted.k), allowed.count), scratch);
-        report(work, scratch.pool, size, q, wanted, found);
+        std::int64_t depth = std::max(wanted.rerank, wanted.k);
+        if (scan || size < std::min(wanted.k, allowed.count)) {
+            // Among so many that are hardly nearer than one another more are ranked; beside comparing them all it costs little.
+            depth = std::max(depth, std::min(most_depth * depth, allowed.count / 64));
+            size = kernel_().scan_codes(world_.links.table, allowed, needle, std::min(depth, allowed.count), scratch);
+        }
+        report(work, scratch.pool, std::min(size, depth), q, wanted, found);
         return scratch.evaluations;
     }
 
@@ -422,8 +427,7 @@ private:
     }
 
     // Exact scores of the best candidates, and of these the k best.
-    void report(Work& work, const Entry* pool, std::int64_t size, std::int64_t q, const Wanted& wanted, Found& found) const {
-        const std::int64_t count = std::min(size, std::max(wanted.rerank, wanted.k));
+    void report(Work& work, const Entry* pool, std::int64_t count, std::int64_t q, const Wanted& wanted, Found& found) const {
         work.slots.fit(count + 8);
         for (std::int64_t i = 0; i < count; ++i) work.slots[i] = slot_of(pool[i]);
         report_slots(work, count, q, wanted, found);

@@ -59,7 +59,7 @@ class Pool {
 public:
     Pool() = default;
     // `entries` has room for `capacity` and pool_padding around them, half of it before.
-    Pool(Entry* entries, std::int64_t capacity) : entries_(entries), capacity_(capacity), least_(capacity) {
+    Pool(Entry* entries, std::int64_t capacity) : entries_(entries), capacity_(capacity), least_(capacity), kept_(capacity) {
         entries[-1] = -no_entry - 1;
         for (std::int64_t i = 0; i < capacity + pool_padding / 2; ++i) entries[i] = no_entry;
     }
@@ -68,16 +68,17 @@ public:
     void stop_at(const Stop& stop, float square) {
         k_ = stop.k;
         least_ = stop.least;
+        kept_ = stop.kept;
         slack_ = stop.slack;
         square_ = square;
     }
 
     void narrow() {
-        if (size_ <= least_) return;
-        const float last = score_of(entries_[least_ - 1]), far = far_score();
+        if (size_ <= kept_) return;
+        const float last = score_of(entries_[kept_ - 1]), far = far_score();
         const float bar = last < far ? last : far;
         bar_ = bar > bar_ ? bar : bar_;
-        while (size_ > least_ && score_of(entries_[size_ - 1]) < far) entries_[--size_] = no_entry;
+        while (size_ > kept_ && score_of(entries_[size_ - 1]) < far) entries_[--size_] = no_entry;
     }
 
     std::int64_t size() const { return size_; }
@@ -99,7 +100,7 @@ public:
         for (; cursor_ < size_; ++cursor_) {
             const Entry entry = entries_[cursor_];
             if ((entry & 1) == 0) {
-                if (cursor_ >= least_ && score_of(entry) < far_score()) return no_entry;
+                if (cursor_ >= least_ && size_ >= k_ && score_of(entry) < far_score()) return no_entry;
                 entries_[cursor_++] = entry | 1;
                 return entry;
             }
@@ -109,13 +110,17 @@ public:
 
 private:
     // The score of a squared distance of `slack` times that of the k-th.
-    float far_score() const { return 0.5F * (square_ - slack_ * (square_ - 2 * score_of(entries_[k_ - 1]))); }
+    float far_score() const {
+        if (slack_ == 0) return __builtin_inff();
+        return 0.5F * (square_ - slack_ * (square_ - 2 * score_of(entries_[k_ - 1])));
+    }
 
     Entry* entries_;
     std::int64_t capacity_;
     std::int64_t size_ = 0;
     std::int64_t cursor_ = 0;
     std::int64_t least_;
+    std::int64_t kept_;
     std::int64_t k_ = 1;
     float slack_ = 0;
     float square_ = 0;

@@ -122,10 +122,12 @@ struct Allowed {
 };
 
 // When a search ends: once the best candidate left is not among the best `least`, and its squared distance is more than
-// `slack` times that of the k-th. At the latest when the best `most` are followed. See pool.hpp.
+// `slack` times that of the k-th (0: whatever it is). At the latest when the best `most` are followed. The best `kept`
+// stay in the list in any case. See pool.hpp.
 struct Stop {
     std::int64_t k;
     std::int64_t least;
+    std::int64_t kept;
     std::int64_t most;
     float slack;
 };

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, TypeAlias, get_args
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeGuard, get_args
 
 import numpy as np
 
@@ -174,11 +174,17 @@ class SmallWorld:
         Raises:
             InvalidInput: another shape or dtype, NaN or infinity, k below 1, rows that were never added.
         """
+        graph = self._graph
+        if graph is not None and allow is None and type(k) is int and type(ef_search) is int and type(threads) is int:
+            try:    # what is checked below takes as long as a third of a search; the kernel refuses all of it, too
+                return graph.search(queries, k, ef_search, self.rerank(k, ef_search), None, None, threads, "")[:2]
+            except (ValueError, TypeError):
+                pass    # in better words below, or made to fit
         k = check_count(k, "k", 1, "how many neighbours you want")
         queries = as_vectors(queries, self._dim or None, "queries")
         threads = check_count(threads, "threads", 0, "0 for all cores")
         ef = self.breadth(queries, k, ef_search, target_recall)
-        if allow is not None:
+        if allow is not None and not _are_rows(allow):
             as_allow(allow, self.rows_ever)
         rows, scores, _, _ = self.run(queries, k, ef, allow=allow, threads=threads)
         return rows, scores
@@ -204,11 +210,19 @@ class SmallWorld:
                 as_allow(allow, 0)
             return _nothing(queries, k, self._metric)
         numbers, mask = (None, None)
-        if allow is not None:
+        if _are_rows(allow):
+            numbers = allow     # in order as a rule: the kernel finds out by itself
+        elif allow is not None:
             marks = isinstance(allow, np.ndarray) and allow.dtype == np.bool_
             numbers, mask = as_allow(allow, len(allow) if marks else graph.rows_ever)
         try:
-            return graph.search(queries, k, ef, self.rerank(k, ef), numbers, mask, threads, plan or "")
+            try:
+                return graph.search(queries, k, ef, self.rerank(k, ef), numbers, mask, threads, plan or "")
+            except ValueError as error:
+                if numbers is None or numbers is not allow or not str(error).startswith("rows:"):
+                    raise
+            numbers, _ = as_allow(allow, graph.rows_ever)
+            return graph.search(queries, k, ef, self.rerank(k, ef), numbers, None, threads, plan or "")
         except ValueError as error:
             raise InvalidInput(str(error)) from None
 
@@ -217,7 +231,8 @@ class SmallWorld:
 
         It grows with the breadth of the search, so that a broad enough one finds everything whatever the codes are.
         """
-        return max({"int4": k + 8 + k // 4, "int8": k + 6 + k // 4}.get(self._code or "", k), ef // 4)
+        code = self._code
+        return max(k + 8 + k // 4 if code == "int4" else k + 6 + k // 4 if code == "int8" else k, ef // 4)
 
     def audit(self, queries: Vectors | None = None, k: int = 10, *, ef_search: int | None = None,
               selectivities: tuple[float, ...] = (1.0, 0.5, 0.1, 0.01, 0.001), samples: int = 200) -> Audit:
@@ -349,6 +364,11 @@ def choose_code(vectors: Vectors, metric: Metric) -> str:
         coded, _, _, _ = trial.search(query[None, :], 24, 24, 24, np.unique(mine), None, 1, "codes")
         found += int(np.count_nonzero(np.isin(mine[:10], coded)))
     return "int4" if found >= 0.998 * 10 * len(queries) else "int8"
+
+
+def _are_rows(allow: Allow | None) -> TypeGuard[Rows]:
+    """Whether these are row numbers that the kernel takes as they are, once it has found them to be in order."""
+    return type(allow) is np.ndarray and allow.dtype == np.int64 and allow.ndim == 1 and allow.flags.c_contiguous
 
 
 def _nothing(queries: Vectors, k: int, metric: Metric) -> tuple[Rows, Scores, int, bool]:
