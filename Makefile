@@ -104,6 +104,7 @@ PINECONES := 3.2 7.3 8.1 9.1 10.2
 
 clients: $(PINECONES:%=.venv-clients/pinecone-%/installed) $(VENV)/installed-dev  ## programs written for the services we stand in for
 	@$(BIN)/python -m pytest tests/serve/clients --override-ini addopts="-ra --strict-markers --import-mode=importlib"
+
 # Stores for other libraries, with those libraries' own suites.
 .venv-integrations/installed: $(BUILT_FROM)
 	@$(PYTHON) -m venv .venv-integrations
