@@ -1,11 +1,13 @@
 """The graph by itself: filters, churn, files, threads, memory, and how close a search is to what memory allows.
 
-    python benchmarks/graph.py [--rows N] [--queries N] [--part filters|churn|threads|files|bound]... [--json]
+    python benchmarks/graph.py [--rows N] [--queries N] [--part filters|flat|churn|threads|files|bound]...
+        [--json] [--append]
 
 Data: the documentation sentences of benchmarks/datasets.py (real MiniLM embeddings, 384 dimensions), and for churn also
 random vectors. Filters are random; correlated: whole neighbourhoods (200 cells), those nearest to the query first; and
-anti-correlated: the farthest first. The cost of a filter is compared with exact float32 search over the allowed vectors
-alone, already copied together, in the same round.
+anti-correlated: the farthest first. The cost of a filter is compared, in the same round, with exact float32 search over the
+allowed vectors alone, already copied together: by NumPy as one would write it (product, partition, order, rows), and by
+our own kernel. `flat` is exact search with `allow` in the index of all vectors, one thread, CPU time.
 """
 
 from __future__ import annotations
@@ -25,12 +27,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.datasets import load
-from benchmarks.results import Row, versions
-from madang.index import HNSW, _kernel
+from benchmarks.results import Row, append, versions
+from madang.index import HNSW, Flat, _kernel
 from madang.index.calibrate import recalls
-from madang.index.protocol import Vectors
+from madang.index.protocol import Rows, Vectors
 
-PARTS = ("filters", "churn", "threads", "files", "bound")
+PARTS = ("filters", "flat", "churn", "threads", "files", "bound")
 SELECTIVITIES = (0.5, 0.1, 0.01, 0.001)
 K, EF = 10, 64
 CELLS = 200
@@ -62,19 +64,29 @@ def masks(base: Vectors, queries: Vectors, kind: str, share: float) -> Iterator[
         yield mask
 
 
+def by_numpy(alone: Vectors, allowed: Rows, query: Vectors) -> Rows:
+    """The best K rows of one query (1, d) among the allowed vectors, which lie together."""
+    scores = (query @ alone.T)[0]
+    best = np.argpartition(scores, -K)[-K:]
+    found: Rows = allowed[best[np.argsort(-scores[best], kind="stable")]]
+    return found
+
+
 def filters(base: Vectors, queries: Vectors) -> dict[str, Any]:
-    """Recall@10 at ef_search 64, microseconds a search, and the ratio to exact search over the allowed vectors."""
+    """Recall@10 at ef_search 64, microseconds a search, and the ratios to exact search over the allowed vectors."""
     index = HNSW(base.shape[1])
     index.add(base)
     result = {}
     for share in SELECTIVITIES:
         for kind in ("random", "correlated", "anti-correlated"):
-            recall, mine, exact, ratios, scanned = [], [], [], [], 0
+            recall, mine, kernel, exact, ratios, scanned = [], [], [], [], [], 0
             for query, mask in zip(queries[:, None, :], masks(base, queries, kind, share), strict=True):
                 allowed = np.flatnonzero(mask)
                 alone = np.ascontiguousarray(base[allowed])
                 truth = allowed[_kernel.search(alone, query, K, "cosine")[0]]
-                exact.append(timed(lambda a=alone, q=query: _kernel.search(a, q, K, "cosine")))
+                kernel.append(timed(lambda a=alone, q=query: _kernel.search(a, q, K, "cosine")))
+                by_numpy(alone, allowed, query)     # each is timed right after a first time
+                exact.append(timed(lambda a=alone, r=allowed, q=query: by_numpy(a, r, q)))
                 rows, _, _, scan = index.run(query, K, EF, allow=mask)
                 mine.append(timed(lambda q=query, m=mask: index.run(q, K, EF, allow=m)))
                 ratios.append(mine[-1] / exact[-1])
@@ -82,7 +94,36 @@ def filters(base: Vectors, queries: Vectors) -> dict[str, Any]:
                 scanned += scan
             result[f"{share:.1%} {kind}"] = {
                 "recall": round(float(np.mean(recall)), 4), "us": round(statistics.median(mine) * 1e6),
-                "exact_us": round(statistics.median(exact) * 1e6), "ratio": round(statistics.median(ratios), 3)}
+                "exact_us": round(statistics.median(exact) * 1e6), "ratio": round(statistics.median(ratios), 3),
+                "kernel_us": round(statistics.median(kernel) * 1e6), "scanned": scanned}
+    return result
+
+
+def flat(base: Vectors, queries: Vectors) -> dict[str, Any]:
+    """Exact search with `allow`: recall@10, and queries per CPU second one a call and all in one, by share allowed."""
+    index = Flat(base.shape[1])
+    index.add(base)
+    generator = np.random.default_rng(3)
+    result = {}
+    for share in (0.005, 0.1):
+        allowed = np.sort(generator.choice(len(base), round(share * len(base)), replace=False)).astype(np.int64)
+        truth = np.stack([by_numpy(base[allowed], allowed, query) for query in queries[:, None, :]])
+        mask = np.zeros(len(base), dtype=bool)
+        mask[allowed] = True
+        for name, allow in (("rows", allowed), ("mask", mask)):
+            found = np.concatenate([index.search(query, K, allow=allow)[0] for query in queries[:, None, :]])
+            seconds: dict[str, list[float]] = {"single": [], "batch": []}
+            for _ in range(7):
+                start = time.process_time()
+                for query in queries[:, None, :]:
+                    index.search(query, K, allow=allow)
+                seconds["single"].append((time.process_time() - start) / len(queries))
+                start = time.process_time()
+                index.search(queries, K, allow=allow)
+                seconds["batch"].append((time.process_time() - start) / len(queries))
+            result[f"{share:.1%} {name}"] = {
+                "recall": round(float(recalls(found, truth).mean()), 4),
+                **{f"{way}_per_s": round(1 / statistics.median(mine)) for way, mine in seconds.items()}}
     return result
 
 
@@ -192,6 +233,7 @@ def measure(parts: tuple[str, ...] = PARTS, limit: int | None = None, asked: int
     random = np.random.default_rng(0).standard_normal((6200, 64)).astype(np.float32)
     work: dict[str, Callable[[], Any]] = {
         "filters": lambda: filters(base, queries),
+        "flat": lambda: flat(base, queries),
         "churn": lambda: [churn("random 64-d", random[:6000], random[6000:]), churn("docs", base, queries)],
         "threads": lambda: threads(base, queries),
         "files": lambda: files(base),
@@ -202,18 +244,24 @@ def measure(parts: tuple[str, ...] = PARTS, limit: int | None = None, asked: int
 
 def rows() -> list[Row]:
     """For RESULTS.md."""
+    return _rows(measure())
+
+
+def _rows(result: dict[str, Any]) -> list[Row]:
     signature = versions("numpy") + "; docs data set"
     command = "python benchmarks/graph.py"
-    result = measure()
-    made = [Row(f"filtered search, {name}, ef_search 64", f"recall@10 {one['recall']}, {one['us']} us, "
-                f"{one['ratio']} of exact search over the allowed vectors ({one['exact_us']} us)",
-                f"{command} --part filters", signature) for name, one in result["filters"].items()]
+    made = [Row(f"filtered search, {name}, ef_search 64", f"recall@10 {one['recall']}, {one['us']} us, {one['ratio']} of "
+                f"exact search over the allowed vectors in NumPy ({one['exact_us']} us; in our kernel {one['kernel_us']} us)",
+                f"{command} --part filters", signature) for name, one in result.get("filters", {}).items()]
+    made += [Row(f"exact search in Flat, {name} allowed, 1 thread, CPU time", f"recall@10 {one['recall']}, single "
+                 f"{one['single_per_s']:,}/s, batch {one['batch_per_s']:,}/s", f"{command} --part flat", signature)
+             for name, one in result.get("flat", {}).items()]
     made += [Row(f"delete half, update 30 % three times, {one['data']}, {one['live']:,} left",
                  f"unreachable {one['unreachable']}, recall@10 {one['recall']} (fresh build {one['fresh_recall']}), "
                  f"memory {one['memory_ratio']} and file {one['file_ratio']} of a fresh build",
-                 f"{command} --part churn", signature) for one in result["churn"]]
+                 f"{command} --part churn", signature) for one in result.get("churn", [])]
     made += [Row(f"HNSW {part}", json.dumps(result[part]).replace('"', ""), f"{command} --part {part}", signature)
-             for part in ("threads", "files", "bound")]
+             for part in ("threads", "files", "bound") if part in result]
     return made
 
 
@@ -223,8 +271,11 @@ def main() -> None:
     options.add_argument("--queries", type=int, default=200)
     options.add_argument("--part", action="append", choices=PARTS, help="only this; may be repeated")
     options.add_argument("--json", action="store_true")
+    options.add_argument("--append", action="store_true", help="append what was measured to RESULTS.md")
     chosen = options.parse_args()
     result = measure(tuple(chosen.part or PARTS), chosen.rows, chosen.queries)
+    if chosen.append:
+        append(_rows(result))
     if chosen.json:
         print(json.dumps(result))
         return

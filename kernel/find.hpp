@@ -44,7 +44,8 @@ inline Slot next_allowed(const Allowed& allowed, Slot slot) {
     return static_cast<Slot>(word * 64 + __builtin_ctzll(bits));
 }
 
-// Whether much less is allowed around a slot than elsewhere.
+// Whether much less is allowed around a slot than elsewhere: less than half, or less than three quarters where that is no
+// chance (three standard deviations).
 inline bool against(const Links& links, const Allowed& allowed, Slot around) {
     constexpr std::int64_t looked_at = 8;
     const Level level(links, 0);
@@ -53,7 +54,9 @@ inline bool against(const Links& links, const Allowed& allowed, Slot around) {
         const Slot* list = level.list(level.list(around)[i]);
         for (std::int64_t j = 0; j < level.width(); ++j, ++seen) may_be += may(allowed, list[j]) ? 1 : 0;
     }
-    return 2 * may_be * allowed.words * 64 < seen * allowed.count;
+    const double expected = static_cast<double>(seen) * static_cast<double>(allowed.count) / static_cast<double>(allowed.words * 64);
+    const double missing = expected - static_cast<double>(may_be);
+    return 2 * missing > expected || (4 * missing > expected && missing * missing > 9 * expected);
 }
 
 // The `ef` best allowed slots, left in the pool; returns how many. Only allowed slots are compared and followed; where

@@ -297,6 +297,18 @@ def test_zero_vectors(quantization: Quantization | None, metric: Metric) -> None
         np.testing.assert_array_equal(np.sort(rows), [np.arange(0, 300, 3)] * 2)
 
 
+@pytest.mark.parametrize("metric", METRICS)
+def test_fewer_are_followed_than_are_ranked(metric: Metric) -> None:
+    """`ef_search` says how many are followed, however many more are ranked by their vectors; at least k are."""
+    index = HNSW(16, metric, m=8, ef_construction=60, quantization="int8")
+    index.add(random(4000, 16))
+    queries = random(100, 16, seed=1)
+    assert index.rerank(10, 10) > 14
+    compared = [index.run(queries, 10, ef)[2] for ef in (1, 10, 14, index.rerank(10, 14))]
+    assert compared[0] == compared[1] < compared[2] < compared[3]
+    assert index.search(queries, 200, ef_search=1)[0].min() >= 0
+
+
 @pytest.mark.parametrize("metric", ["dot", "euclidean"])
 @pytest.mark.parametrize("quantization", CODES)
 @pytest.mark.parametrize("scale", [100, 1e4])
