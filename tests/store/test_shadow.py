@@ -377,6 +377,21 @@ def test_an_index_of_another_model_is_not_believed(database: Database, tmp_path:
     again.close()
 
 
+def test_a_view_that_was_left_is_not_kept_as_the_new_one(database: Database, tmp_path: Path) -> None:
+    docs = made(database, 2500, HNSW(m=4))
+    assert docs.wait_until_indexed(60)
+    old = docs._current._view
+    build(docs, "c")
+    assert old is not None
+    docs.shadow.swap()              # nobody has asked the shadow: its view is made at the next query
+    assert docs.query(vector=embed("c", "r9 version 0"), top_k=1).matches[0].id == "r9"
+    docs._current._save(old)        # as the thread would that was at it
+    assert not list(tmp_path.rglob("index2*"))
+    docs.wait_until_indexed(60)
+    found = [docs.query(vector=embed("c", f"r{n} version 0"), top_k=1).matches[0].id for n in range(0, 2500, 50)]
+    assert found == [f"r{n}" for n in range(0, 2500, 50)]
+
+
 def test_snapshots_hold_both(database: Database, tmp_path: Path) -> None:
     docs = made(database)
     docs.shadow.begin(9, "b")
