@@ -24,7 +24,7 @@ from madang.index import HNSW, Flat
 from madang.store import Collection, Database, schema
 from madang.store.salvage import salvage
 
-DIMS = {"a": 5, "b": 9, "c": 5}
+DIMS = {"a": 5, "b": 9, "c": 5, "d": 5}
 IDS = [f"r{n}" for n in range(12)]
 
 
@@ -62,14 +62,19 @@ def best(model: str, texts: dict[str, str], asked: NDArray[np.float32]) -> list[
 class Machine(RuleBasedStateMachine):
     """The model: the texts in the order of their rows, what is searched, and who has a vector in the shadow."""
 
-    @initialize(graph=st.booleans())
-    def make(self, graph: bool) -> None:
+    @initialize(graph=st.booleans(), count=st.integers(0, 12), begun=st.sampled_from(["", "b", "c"]))
+    def make(self, graph: bool, count: int, begun: str) -> None:
         self.directory = tempfile.TemporaryDirectory()
         self.database = Database(Path(self.directory.name))
         self.database.create("c", DIMS["a"], index=HNSW(m=4) if graph else Flat(), embedder="a")
         self.texts: dict[str, str] = {}
         self.live, self.beside, self.previous = "a", "", False
         self.have: set[str] = set()
+        if count:
+            self.upsert(IDS[:count], 0)
+        if begun:
+            self.begin(begun)
+            self.fill(8)
 
     @property
     def docs(self) -> Collection:
@@ -83,10 +88,10 @@ class Machine(RuleBasedStateMachine):
             self.texts[identity] = f"{identity} version {version}"
             self.have.discard(identity)
 
-    @rule(identity=st.sampled_from(IDS), version=st.integers(0, 99), values=st.booleans())
-    def update(self, identity: str, version: int, values: bool) -> None:
-        if identity not in self.texts:
-            return
+    @precondition(lambda self: self.texts)
+    @rule(number=st.integers(0, 11), version=st.integers(0, 99), values=st.booleans())
+    def update(self, number: int, version: int, values: bool) -> None:
+        identity = list(self.texts)[number % len(self.texts)]
         text = self.texts.pop(identity)
         self.docs.update(identity, embed(self.live, text) if values else None, {"touched": version})
         self.texts[identity] = text
@@ -353,6 +358,38 @@ def test_the_index_of_the_shadow_is_kept(database: Database, tmp_path: Path) -> 
     assert not list(tmp_path.rglob("index-*.bin"))
     assert list(tmp_path.rglob("index2-*.bin"))
     again.close()
+
+
+def test_an_index_of_another_model_is_not_believed(database: Database, tmp_path: Path) -> None:
+    """Of the same table, the same dimension, the same parameters and the same records."""
+    docs = made(database, 2500, HNSW(m=4))
+    build(docs, "c")
+    assert docs.shadow.wait_until_indexed(60)
+    database.close()
+    assert list(tmp_path.rglob("index2-*.bin"))
+    again = Database(tmp_path)
+    docs = again.open("c")
+    build(docs, "d")
+    assert docs.shadow.query(vector=embed("d", "r9 version 0"), top_k=1).matches[0].id == "r9"
+    docs.shadow.swap()
+    found = [docs.query(vector=embed("d", f"r{n} version 0"), top_k=1).matches[0].id for n in range(0, 2500, 50)]
+    assert found == [f"r{n}" for n in range(0, 2500, 50)]
+    again.close()
+
+
+def test_a_view_that_was_left_is_not_kept_as_the_new_one(database: Database, tmp_path: Path) -> None:
+    docs = made(database, 2500, HNSW(m=4))
+    assert docs.wait_until_indexed(60)
+    old = docs._current._view
+    build(docs, "c")
+    assert old is not None
+    docs.shadow.swap()              # nobody has asked the shadow: its view is made at the next query
+    assert docs.query(vector=embed("c", "r9 version 0"), top_k=1).matches[0].id == "r9"
+    docs._current._save(old)        # as the thread would that was at it
+    assert not list(tmp_path.rglob("index2*"))
+    docs.wait_until_indexed(60)
+    found = [docs.query(vector=embed("c", f"r{n} version 0"), top_k=1).matches[0].id for n in range(0, 2500, 50)]
+    assert found == [f"r{n}" for n in range(0, 2500, 50)]
 
 
 def test_snapshots_hold_both(database: Database, tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ TEXTS = {
     "travel": "Train tickets are reimbursed in second class.\n\nTaxis need a reason.",
     "security": "Passwords have at least twelve characters.\n\nLock the screen before you leave your desk.",
     "kitchen": "The coffee machine is descaled on Fridays.\n\nWhoever empties the dishwasher chooses the music.",
-    "parking": "Visitors park behind the building.\n\nBicycles are kept in the cellar.",
+    "parking": "Visitors park behind the building.\n\nBicycles are kept in the cellar.\n\n" + "\n\n".join(
+        f"Place {n} belongs to the flat on floor {n // 4}, and nobody else may use it." for n in range(40)),
 }
 QUESTIONS = ["how many holidays do I get", "which class may I travel by train", "how long must a password be",
              "who cleans the coffee machine", "where do guests leave their car"]
@@ -86,6 +87,7 @@ def test_over_to_another_model_and_back(ws: Workspace, folder: Path) -> None:
     assert (turned.before, turned.embedder, turned.embedded) == (report.old.embedder, report.new.embedder, 0)
     after, fresh = vectors(ws), vectors(ws, "fresh")
     assert after.keys() == fresh.keys()
+    assert any(record.context for record in ws.collection("docs").fetch(list(after)).values())
     for identity, vector in after.items():       # what ingest would have made
         np.testing.assert_allclose(vector, fresh[identity], atol=2e-3)
     assert ws.search("how many holidays do I get", mode="dense")[0].source.endswith("vacation.md")

@@ -253,9 +253,11 @@ class Current:
                 return
             try:
                 with self._guard:
-                    gone = view.dense.take_gone()
+                    if view is not self._view:      # of other vectors by now: it must not be taken for theirs
+                        return
+                    gone, embedding = view.dense.take_gone(), replace(self.embedding, spec=view.spec)
                 view.dense.cut_out(gone)
-                token, embedding = derived.token(), replace(self.embedding, spec=view.spec)
+                token = derived.token()
                 self._mark(embedding.table, [token, *self._kept], view.last_tombstone)
                 with self._guard:
                     captured, view.changed = derived.capture(view), 0
