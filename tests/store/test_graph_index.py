@@ -281,6 +281,9 @@ def test_the_same_records_give_the_same_graph_however_they_come(tmp_path: Path) 
         for start in range(0, 3100, step):
             collection.upsert([{"id": f"r{i}", "values": VECTORS[i % 1600] + i // 1600} for i in range(start, min(3100, start + step))])
             collection.query(vector=VECTORS[0])
+            if start == 1300:       # what happens when it happens to be idle
+                assert collection.wait_until_indexed(60)
+                collection._current.save()
         assert collection.wait_until_indexed(60)
         assert collection._current._view is not None
         collection._current._view.dense.index.save(tmp_path / f"{name}.bin")

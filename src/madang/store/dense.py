@@ -136,8 +136,9 @@ class Dense:
 
     def cut_out(self, gone: BitMap) -> None:
         """Cut dead slots out of the index; a search meanwhile leaves them out itself."""
-        if gone:
-            self.index.remove(bitmaps.rows(gone))
+        if not gone:      # nothing else may change the graph: when this is called depends on time
+            return
+        self.index.remove(bitmaps.rows(gone))
         if isinstance(self.index, SmallWorld):
             self.index.repair()
 
