@@ -133,11 +133,14 @@ def test_a_collection_of_the_workspace_is_an_index(pinecone: httpx.Client, serve
     assert repr(matches) == "[{'id': 'a', 'score': 1.0, 'values': [], 'metadata': {'n': 3.0}}]"
 
 
-def test_what_is_not_served_says_what_is(pinecone: httpx.Client, made: Made) -> None:
+def test_of_what_is_not_served_there_is_none(pinecone: httpx.Client, made: Made) -> None:
     index = made()
-    for method, path in (("GET", "/collections"), ("POST", "/collections"), ("GET", "/backups/x"), ("GET", "/restore-jobs"),
-                         ("POST", f"/indexes/{index[3:]}/backups"), ("POST", f"{index}/bulk/imports")):
-        assert "madang collection" in said(pinecone.request(method, path, json={}), 501)
+    for path, listed in (("/collections", "collections"), ("/backups", "data"), (f"/indexes/{index[3:]}/backups", "data"),
+                         ("/restore-jobs", "data"), (f"{index}/bulk/imports", "data")):
+        assert pinecone.get(path).json() == {listed: []}
+        assert "madang collection" in said(pinecone.post(path, json={}), 501)
+        for method in ("GET", "DELETE"):
+            assert "'x'" in said(pinecone.request(method, f"{path}/x"), 404)
 
 
 def test_what_each_call_needs(tmp_path: Any) -> None:
