@@ -97,7 +97,7 @@ def test_dense_and_sparse_are_added_up_exactly(pinecone: httpx.Client, made: Mad
 
 
 @pytest.mark.parametrize(("body", "words"), [
-    ({"vector": [1.0]}, "dimension 1"), ({"vector": A, "topK": 0}, "top_k"), ({"vector": A, "topK": 10_001}, "10,000"), ({"vector": A, "topK": "3"}, "topK"),
+    ({"vector": [1.0]}, "dimension 1"), ({"vector": A, "topK": 0}, "topK"), ({"vector": A, "topK": 10_001}, "10,000"), ({"vector": A, "topK": "3"}, "topK"),
     ({"vector": A, "filter": {"k": {"$like": "x"}}}, "$like"), ({"vector": A, "filter": {"k": None}}, "filter"), ({"vector": A, "id": "a"}, "not by both"),
     ({}, "vector"), ({"vector": ["1", "2", "3"]}, "vector"), ({"vector": [1e300, 0, 0]}, "infinity"), ({"vector": {"a": 1}}, "vector"),
     ({"sparseVector": {"indices": [1], "values": [1.0]}}, "dense"), ({"vector": A, "namespace": 3}, "namespace"),
