@@ -50,6 +50,15 @@ class AgainstADict(RuleBasedStateMachine):
         values, before = self.model[space, identity]
         self.model[space, identity] = (values, {**before, **metadata})
 
+    @rule(space=SPACES, metadata=METADATA, tree=st.sampled_from([{}, {"year": {"$gte": 1}}, {"tag": {"$ne": "x"}}]))
+    def by_filter(self, space: str, metadata: dict[str, Any], tree: dict[str, Any]) -> None:
+        matching = [key for key, (_, m) in self.model.items() if key[0] == space and filters.parse(tree).matches(m)]
+        assert self.docs.list_ids(namespace=space, filter=tree).ids == sorted(identity for _, identity in matching)
+        assert self.docs.count(tree, space) == len(matching)
+        assert self.docs.update(filter=tree, set_metadata=metadata, namespace=space) == len(matching)
+        for key in matching:
+            self.model[key] = (self.model[key][0], {**self.model[key][1], **metadata})
+
     @rule(space=SPACES, ids=st.lists(IDS, max_size=3, unique=True))
     def delete(self, space: str, ids: list[str]) -> None:
         gone = [self.model.pop((space, i), None) for i in ids]
@@ -61,15 +70,6 @@ class AgainstADict(RuleBasedStateMachine):
         for key in gone:
             del self.model[key]
         assert self.docs.delete(filter={"year": 1}, namespace=space) == len(gone)
-
-    @rule(space=SPACES, metadata=METADATA, tree=st.sampled_from([{}, {"year": {"$gte": 1}}, {"tag": {"$ne": "x"}}]))
-    def by_filter(self, space: str, metadata: dict[str, Any], tree: dict[str, Any]) -> None:
-        matching = [key for key, (_, m) in self.model.items() if key[0] == space and filters.parse(tree).matches(m)]
-        assert self.docs.list_ids(namespace=space, filter=tree).ids == sorted(identity for _, identity in matching)
-        assert self.docs.count(tree, space) == len(matching)
-        assert self.docs.update(filter=tree, set_metadata=metadata, namespace=space) == len(matching)
-        for key in matching:
-            self.model[key] = (self.model[key][0], {**self.model[key][1], **metadata})
 
     @rule()
     def reopen(self) -> None:

@@ -66,6 +66,7 @@ class Vectors:
         def write() -> Reply:
             kind = self._indexes.kind(collection) or self._indexes.learn(collection)
             collection.upsert([_record(vector, collection, kind) for vector in vectors], namespace)
+            collection.count()      # queries need not read what was written: here nobody waits but the writer
             return as_json(answers.encode_upserted(len(vectors)))
 
         return self._work.write(write)
