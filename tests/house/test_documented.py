@@ -45,7 +45,7 @@ def test_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch:
             if line.startswith("$ "):
                 _run_line(line.removeprefix("$ "))
     for value in names.values():
-        if hasattr(value, "close"):
+        if hasattr(value, "close") and not isinstance(value, type):
             value.close()
 
 

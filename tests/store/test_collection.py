@@ -51,6 +51,15 @@ class AgainstADict(RuleBasedStateMachine):
         values, before = self.model[space, identity]
         self.model[space, identity] = (values, {**before, **metadata})
 
+    @rule(space=SPACES, metadata=METADATA, tree=st.sampled_from([{}, {"year": {"$gte": 1}}, {"tag": {"$ne": "x"}}]))
+    def by_filter(self, space: str, metadata: dict[str, Any], tree: dict[str, Any]) -> None:
+        matching = [key for key, (_, m) in self.model.items() if key[0] == space and filters.parse(tree).matches(m)]
+        assert self.docs.list_ids(namespace=space, filter=tree).ids == sorted(identity for _, identity in matching)
+        assert self.docs.count(tree, space) == len(matching)
+        assert self.docs.update(filter=tree, set_metadata=metadata, namespace=space) == len(matching)
+        for key in matching:
+            self.model[key] = (self.model[key][0], {**self.model[key][1], **metadata})
+
     @rule(space=SPACES, ids=st.lists(IDS, max_size=3, unique=True))
     def delete(self, space: str, ids: list[str]) -> None:
         gone = [self.model.pop((space, i), None) for i in ids]
@@ -377,3 +386,17 @@ def test_three_rankings_in_one_call(docs: Collection) -> None:
         docs.query()
     with pytest.raises(InvalidInput, match="sparse"):
         docs.query(sparse={"indices": [1]})
+
+
+def test_an_update_by_filter_leaves_records_with_their_documents(docs: Collection) -> None:
+    """Records of several documents, and of none, change in one call; words still find them, and re-ingesting replaces."""
+    for name in "ab":
+        docs.replace_sources([(Source(f"file:///{name}", "hash", "text"), [
+            Record(f"{name}{n}", np.ones(docs.dim, dtype=np.float32), None, {"n": n}, f"word{n} of {name}") for n in range(3)])])
+    docs.upsert([{"id": "mine", "values": [1.0] * docs.dim, "metadata": {"n": 1}}])
+    assert docs.update(filter={"n": {"$gte": 1}}, set_metadata={"seen": True}) == 5
+    assert {uri: info.chunks for uri, info in docs.sources().items()} == {"file:///a": 3, "file:///b": 3}
+    assert {info.content_hash for info in docs.sources().values()} == {"hash"}
+    assert [match.id for match in docs.query(text="word1", filter={"seen": True}, top_k=9).matches] == ["a1", "b1"]
+    docs.replace_sources([(Source("file:///a", "new", "text"), [])])
+    assert docs.list_ids(filter={"seen": True}).ids == ["b1", "b2", "mine"]

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Mapping
 from inspect import isawaitable
 from urllib.parse import unquote
 
-from madang.base.errors import InvalidInput, MadangError, Unsupported
+from madang.base.errors import InvalidInput, MadangError, NotFound, Unsupported
 from madang.serve.errors import status_of
 from madang.serve.http import Handler, Reply, Request, as_json
-from madang.serve.pinecone_indexes import Indexes, Protected
+from madang.serve.pinecone_indexes import Indexes, Protected, reads
 from madang.serve.pinecone_inference import Inference
 from madang.serve.pinecone_namespaces import Namespaces
 from madang.serve.pinecone_records import Records
@@ -24,11 +24,12 @@ from madang.wire.pinecone import Malformed
 from madang.workspace import Workspace
 
 _PREFIX = "/i/"
-# What a service of many machines has, and one machine answers in another way.
-_ELSEWHERE = {"/collections": "Copies of an index are made with: madang collection snapshot NAME.",
-              "/backups": "Backups are made with: madang collection backup NAME.",
-              "/restore-jobs": "Backups are restored with: madang collection restore.",
-              "/bulk/imports": "Parquet files are read with: madang collection import."}
+# What a service of many machines has, and one machine answers in another way: there are none of these, under the name
+# that a listing gives them, and how what they are for is done here.
+_ELSEWHERE = {"collections": ("collections", "Copies of an index are made with: madang collection copy."),
+              "backups": ("data", "Backups are made with: madang collection backup."),
+              "restore-jobs": ("data", "Backups are restored with: madang collection restore."),
+              "bulk/imports": ("data", "Files are imported with: madang collection import.")}
 
 
 class Pinecone:
@@ -49,13 +50,9 @@ class Pinecone:
                 ("GET", "/indexes/{name}", indexes.describe), ("PATCH", "/indexes/{name}", indexes.configure),
                 ("DELETE", "/indexes/{name}", indexes.delete)):
             self.control.add(method, path, checked(handler))
-        for path in ("/collections", "/backups", "/restore-jobs"):
-            for method in ("GET", "POST"):
-                self.control.add(method, path, _elsewhere(path))
-            for method in ("GET", "POST", "DELETE"):
-                self.control.add(method, f"{path}/{{rest}}", _elsewhere(path))
-        self.control.add("GET", "/indexes/{name}/backups", _elsewhere("/backups"))
-        self.control.add("POST", "/indexes/{name}/backups", _elsewhere("/backups"))
+        for what in ("collections", "backups", "restore-jobs"):
+            _none(self.control, f"/{what}", what)
+        _none(self.control, "/indexes/{name}/backups", "backups")
 
     def _add_data(self, vectors: Vectors, namespaces: Namespaces) -> None:
         for method, path, handler in (
@@ -68,10 +65,7 @@ class Pinecone:
                 ("GET", "/namespaces/{namespace}", namespaces.describe),
                 ("DELETE", "/namespaces/{namespace}", namespaces.delete)):
             self.data.add(method, path, checked(handler))
-        for method in ("GET", "POST"):
-            self.data.add(method, "/bulk/imports", _elsewhere("/bulk/imports"))
-        for method in ("GET", "DELETE"):
-            self.data.add(method, "/bulk/imports/{rest}", _elsewhere("/bulk/imports"))
+        _none(self.data, "/bulk/imports", "bulk/imports")
 
     def find(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]] | None:
         if not path.startswith(_PREFIX):
@@ -107,8 +101,23 @@ async def _awaited(made: Awaitable[Reply]) -> Reply:
         raise InvalidInput(f"{error}.") from None
 
 
-def _elsewhere(path: str) -> Handler:
-    def refuse(request: Request) -> Reply:
-        raise Unsupported(f"{path} is not served.", remedy=_ELSEWHERE[path])
+def _none(routes: Routes, path: str, what: str) -> None:
+    """Serve that there are none, and that none can be made."""
+    listed, remedy = _ELSEWHERE[what]
 
-    return refuse
+    def listing(request: Request) -> Reply:
+        reads(request.identity)
+        return as_json({listed: []})
+
+    def missing(request: Request) -> Reply:
+        reads(request.identity)
+        raise NotFound(f"{what}: {request.parts['one']!r:.80} was not found.", remedy=remedy)
+
+    def making(request: Request) -> Reply:
+        request.identity.require("admin")
+        raise Unsupported(f"{what} are not made over this protocol.", remedy=remedy)
+
+    routes.add("GET", path, listing)
+    routes.add("POST", path, making)
+    for method in ("GET", "DELETE"):
+        routes.add(method, f"{path}/{{one}}", missing)

@@ -169,7 +169,8 @@ class Indexes:
         try:
             return self._workspace.collection(name)
         except (NotFound, InvalidInput):
-            raise NotFound(f"index {name!r:.80} was not found.", remedy="List the indexes there are.") from None
+            raise NotFound(f"no collection is called {name!r:.80}, so there is no such index.",
+                           remedy="List the indexes there are.") from None
 
     def kind(self, collection: Collection) -> Kind | None:
         """None where it was never asked for: `learn` it, which reads files."""

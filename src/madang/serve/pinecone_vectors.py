@@ -21,6 +21,7 @@ _SUM = Fusion(method="sum")       # of the inner products of a vector's two halv
 _INLINE_NUMBERS = 1_000_000       # compared one by one, of a search that is answered at once
 _INLINE_VALUES = 50_000           # numbers of vectors in such an answer
 _INLINE_MATCHES = 1_000
+_INLINE_BYTES = 50_000            # of a body that is read at once
 _FETCHED_INLINE = 20
 
 
@@ -49,14 +50,23 @@ class Vectors:
         return collection.count(namespace=asked.namespace) * collection.dim > _INLINE_NUMBERS
 
     def upsert(self, request: Request) -> Awaitable[Reply]:
-        """POST /vectors/upsert."""
-        vectors, namespace = requests.decode_upserts(request.json(), len(request.body))
+        """POST /vectors/upsert. A large body is read in a thread, beside queries and beside the write before it."""
+        if len(request.body) > _INLINE_BYTES:
+            return self._large_upsert(request)
+        return self._upsert(request, *requests.decode_upserts(request.json(), len(request.body)))
+
+    async def _large_upsert(self, request: Request) -> Reply:
+        read = await self._work.long(lambda: requests.decode_upserts(request.json(), len(request.body)))
+        return await self._upsert(request, *read)
+
+    def _upsert(self, request: Request, vectors: list[Vector], namespace: str) -> Awaitable[Reply]:
         request.identity.require("write", namespace)
         collection = self._indexes.named(request.parts["index"])
 
         def write() -> Reply:
             kind = self._indexes.kind(collection) or self._indexes.learn(collection)
             collection.upsert([_record(vector, collection, kind) for vector in vectors], namespace)
+            collection.count()      # queries need not read what was written: here nobody waits but the writer
             return as_json(answers.encode_upserted(len(vectors)))
 
         return self._work.write(write)

@@ -75,6 +75,10 @@ class WritingSuite(StoreCases):
         assert store.stats().records == len(ids)
         assert self.everything(store, filter={"n": {"$gte": len(ids) - 10}}) == sorted(ids[-10:])
         assert list(store.fetch(ids)) == ids
+        if self.capabilities.by_filter:
+            assert store.update(filter={"n": {"$gte": 1}}, set_metadata={"all": True}) == len(ids) - 1
+            assert store.count({"all": True}) == len(ids) - 1
+            assert store.stats().records == len(ids)
         gone = store.delete(ids=ids[:-1])
         assert gone == len(ids) - 1 or not self.capabilities.delete_counts
         assert self.everything(store) == ids[-1:]

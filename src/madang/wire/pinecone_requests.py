@@ -30,6 +30,7 @@ from madang.wire.pinecone import (
 
 FETCH_IDS = 1_000                # our client asks for fewer at once, since they are in the address
 LIST_IDS = 100
+TOP_K = 10_000
 FETCHED_BY_METADATA = 10_000
 SPARSE_VALUES = 2_048            # of one vector that are not 0
 NAMESPACES = 100                 # of one page
@@ -133,8 +134,8 @@ def decode_query(payload: object) -> Query:
     """The body of POST /query."""
     body = _object(payload, "the body")
     top_k = body.get("topK")
-    if type(top_k) is not int:
-        raise Malformed(f"topK must be a whole number, not {_line(repr(top_k)):.80}")
+    if type(top_k) is not int or not 1 <= top_k <= TOP_K:
+        raise Malformed(f"topK must be a whole number from 1 to {TOP_K:,}, not {_line(repr(top_k)):.80}")
     vector, sparse, identity = body.get("vector"), body.get("sparseVector"), body.get("id")
     if identity is not None:
         if vector or sparse is not None:

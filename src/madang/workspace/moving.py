@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from madang.index.distance import check_metric
 from madang.index.specs import index_of
 from madang.store import Collection, Database, copying
 from madang.store.addresses import open_store
+from madang.store.backends.engine import EngineCollection
 from madang.store.copying import Copied
 from madang.store.protocol import CollectionProtocol
 
@@ -39,14 +41,24 @@ def copy(database: Database, source: str, target: str, *, batch: int = 500, resu
             return there.create(name, dim, metric)
         return there.open(name)
 
-    try:
-        opened = open_store(source, workspaces)
+    with ExitStack() as engines:
+        engines.callback(_close, others)
+
+        def at(address: str, **options: Any) -> CollectionProtocol:
+            found = open_store(address, workspaces, **options)
+            if isinstance(found, EngineCollection):      # a connection of ours; a workspace closes its collections
+                engines.callback(found.close)
+            return found
+
+        opened = at(source)
         stats = opened.stats()
-        return copying.copy(opened, open_store(target, workspaces, dim=stats.dim, metric=stats.metric), batch=batch,
-                            resume=resume, lossy=lossy, sample=sample, progress=progress)
-    finally:
-        for other in others:
-            other.close()
+        return copying.copy(opened, at(target, dim=stats.dim, metric=stats.metric), batch=batch, resume=resume,
+                            lossy=lossy, sample=sample, progress=progress)
+
+
+def _close(others: Sequence[Database]) -> None:
+    for other in others:
+        other.close()
 
 
 def import_parquet(database: Database, path: Path, name: str, *, metric: str | None = None, index: Any = None,

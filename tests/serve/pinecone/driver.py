@@ -12,6 +12,7 @@ import sys
 import uuid
 import warnings
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import Any
 
 import pinecone
@@ -98,6 +99,12 @@ def control_plane(pc: Any, name: str) -> None:
                                          embed={"model": MODEL, "field_map": {"text": "chunk"}})
         check("create_index_for_model", (made.embed.model, dict(made.embed.field_map)), (MODEL, {"text": "chunk"}))
         pc.delete_index(model)
+        made = pc.create_index(name=model, dimension=2, spec=pinecone.PodSpec(environment="us-east1-gcp", pod_type="p1.x1"))
+        check("create_index of pods", made.spec.pod.environment, "us-east1-gcp")
+        pc.configure_index(model, replicas=2)
+        check("configure_index of pods", pc.describe_index(model).spec.pod.replicas, 2)
+        pc.delete_index(model, timeout=-1)
+        of_its_own(pc, model)
     if VERSION >= 10:
         pc.indexes.create(name=model, schema={"fields": {"v": {"type": "dense_vector", "dimension": 3, "metric": "cosine"}}},
                           deployment={"deployment_type": "managed", "cloud": "gcp", "region": "europe-west4"})
@@ -108,6 +115,23 @@ def control_plane(pc: Any, name: str) -> None:
         pc.indexes.configure(model, tags={"a": "b"})
         pc.indexes.delete(model)
         check("indexes.delete", pc.indexes.exists(model), False)
+
+
+def of_its_own(pc: Any, name: str) -> None:
+    """The same calls in the spelling of a namespace: `pc.db.index` in 7 and 8, `pc.indexes` since."""
+    control = pc.db.index if VERSION < 9 else pc.indexes
+    if VERSION < 10:
+        control.create(name=name, dimension=3, spec=spec())
+        control.configure(name=name, tags={"x": "y"})
+        tags = control.describe(name=name).tags
+        check("control: describe", dict(tags.to_dict() if hasattr(tags, "to_dict") else tags), {"x": "y"})
+        check("control: exists", control.has(name=name) if VERSION < 9 else control.exists(name), True)
+        check("control: list", name in names(control.list()), True)
+        control.delete(name=name)
+    check("list_collections", list(pc.list_collections().names()), [])
+    check("list_backups", list(pc.list_backups()), [])
+    refused("describe_collection", 404, lambda: pc.describe_collection("nope"))
+    refused("create_collection", 501, lambda: pc.create_collection("nope", name))
 
 
 # --- the data plane ---
@@ -123,6 +147,13 @@ def data_plane(index: Any) -> None:
                                             show_progress=False).upserted_count, 250)
     vectors = [pinecone.Vector(id="e", values=A, metadata={"k": "e"})] if hasattr(pinecone, "Vector") else [("e", A, {"k": "e"})]
     check("upsert of Vector", index.upsert(vectors=vectors, namespace="ns").upserted_count, 1)
+
+    if find_spec("pandas") is not None:
+        import pandas as pd
+
+        frame = pd.DataFrame({"id": ["f1", "f2"], "values": [A, B], "metadata": [{"k": "f"}, {"k": "f"}]})
+        check("upsert_from_dataframe", index.upsert_from_dataframe(frame, namespace="frame", show_progress=False).upserted_count, 2)
+        index.delete(ids=["f1", "f2"], namespace="frame")
 
     queried(index.query(vector=A, top_k=3, namespace="ns", filter={"k": {"$in": ["v", "w"]}}, include_metadata=True,
                         include_values=True))
@@ -183,8 +214,12 @@ def newer_data_plane(index: Any) -> None:
     if VERSION >= 7:
         found = index.query_namespaces(vector=A, namespaces=["ns", ""], metric="dotproduct", top_k=2)
         check("query_namespaces", [match.id for match in found.matches][:1], ["e"])
-        futures = index.query(vector=A, top_k=1, namespace="ns")
-        check("query again", futures.matches[0].id, "e")
+        check("list_imports", list(index.list_imports()), [])
+        if VERSION < 9:
+            later = [index.query(vector=A, top_k=1, namespace="ns", async_req=True) for _ in range(4)]
+            check("query in threads", [each.get(30).matches[0].id for each in later], ["e"] * 4)
+            check("upsert in threads", index.upsert(vectors=[("e", A, {"k": "e"})], namespace="ns", async_req=True).get(30).upserted_count, 1)
+            check("namespace.describe", int(index.namespace.describe(namespace="ns").record_count), 4)
         described = index.describe_namespace(namespace="ns")
         check("describe_namespace", (described.name, int(described.record_count)), ("ns", 4))
         listed = [entry.name for page in index.list_namespaces() for entry in getattr(page, "namespaces", None) or [page]]
@@ -202,12 +237,11 @@ def newer_data_plane(index: Any) -> None:
         check("fetch_by_metadata, two pages", sorted([*first.vectors, *after.vectors]), ["a", "c", "e"])
         index.update(filter={"k": "e"}, set_metadata={"by": "filter"}, namespace="ns")
         check("update by filter", index.fetch(ids=["e"], namespace="ns").vectors["e"].metadata["by"], "filter")
-        index.delete_namespace(namespace="made")
-        refused("delete_namespace twice", 404, lambda: index.delete_namespace(namespace="made"))
-    if VERSION >= 9:
         tried = index.update(filter={"k": {"$in": ["w", "e"]}}, set_metadata={"by": "nobody"}, namespace="ns", dry_run=True)
         check("update by filter, tried only", tried.matched_records, 2)
         check("update, tried only", "by" in index.fetch(ids=["c"], namespace="ns").vectors["c"].metadata, False)
+        index.delete_namespace(namespace="made")
+        refused("delete_namespace twice", 404, lambda: index.delete_namespace(namespace="made"))
 
 
 def metrics(pc: Any, name: str) -> None:
@@ -265,10 +299,25 @@ async def asynchronous(name: str) -> None:
             check("asyncio: stats", (await index.describe_index_stats()).total_vector_count, 2)
             described = await index.describe_namespace(namespace="__default__")
             check("asyncio: describe_namespace", int(described.record_count), 2)
+            spaces = [entry.name async for page in index.list_namespaces() for entry in getattr(page, "namespaces", None) or [page]]
+            check("asyncio: list_namespaces", spaces, ["__default__"])
+            both = await index.query_namespaces(vector=A, namespaces=["", "nowhere"], metric="cosine", top_k=1)
+            check("asyncio: query_namespaces", [match.id for match in both.matches], ["a"])
+            await asynchronously_newer(index)
             await index.delete(ids=["a"])
             check("asyncio: delete", sorted((await index.fetch(ids=["a", "b"])).vectors), ["b"])
         await pc.delete_index(name)
         check("asyncio: has_index", await pc.has_index(name), False)
+
+
+async def asynchronously_newer(index: Any) -> None:
+    if VERSION >= 8:
+        check("asyncio: create_namespace", (await index.create_namespace(name="made")).name, "made")
+        await index.delete_namespace(namespace="made")
+        found = await index.fetch_by_metadata(filter={"k": "w"})
+        check("asyncio: fetch_by_metadata", sorted(found.vectors), ["a"])
+        tried = await index.update(filter={"k": "w"}, set_metadata={"x": "y"}, dry_run=True)
+        check("asyncio: update by filter", tried.matched_records, 1)
 
 
 def main() -> None:
