@@ -10,6 +10,7 @@ import numpy as np
 from madang.base.errors import MadangError
 from madang.serve.errors import status_of
 from madang.serve.http import Handler, Reply, Request, as_json
+from madang.serve.pinecone_documents import DocumentRoutes
 from madang.serve.pinecone_inference import Inference
 from madang.serve.pinecone_records import Records
 from madang.serve.routes import Routes
@@ -30,6 +31,7 @@ class Pinecone:
         self._data.add("POST", "/query", self._query)
         Inference(workspace, work).add_to(self._control)
         Records(workspace, work).add_to(self._data)
+        DocumentRoutes(workspace, work).add_to(self._data)
 
     def find(self, method: str, path: str) -> tuple[Handler, Mapping[str, str]] | None:
         if not path.startswith(_PREFIX):
