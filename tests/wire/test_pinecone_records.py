@@ -28,7 +28,7 @@ JSON = st.recursive(st.none() | st.booleans() | st.integers() | NUMBER | st.text
                     lambda part: st.lists(part, max_size=4) | st.dictionaries(st.text(max_size=8), part, max_size=4),
                     max_leaves=12)
 RERANK = st.builds(Rerank, WORD, st.lists(WORD, min_size=1, max_size=3), st.none() | st.integers(1, 10_000), WORD)
-OTHERS: dict[str, Any] = {"filter": st.none() | WHERE, "fields": st.none() | st.lists(WORD, max_size=3),
+OTHERS: dict[str, Any] = {"filter": st.none() | WHERE, "fields": st.none() | st.lists(WORD.filter("*".__ne__), max_size=3),
                           "rerank": st.none() | RERANK}
 TERMS = st.builds(MatchTerms, st.lists(WORD, min_size=1, max_size=3), st.sampled_from(["all", "any"]))
 K = st.integers(1, 10_000)

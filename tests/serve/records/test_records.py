@@ -64,6 +64,7 @@ def test_searches_of_other_kinds(embedding: Make, http: httpx.Client) -> None:
     assert [hit["_id"] for hit in filtered["result"]["hits"]] == ["river"]
     few = answered(search(http, {"inputs": {"text": "car"}, "top_k": 1}, fields=["size"]))["result"]["hits"]
     assert few[0]["fields"] == {"size": float(len(TEXTS["car"]))}
+    assert answered(search(http, {"id": "car", "top_k": 1}, fields=["*"])) == by_id      # as clients before 9 ask
     assert answered(search(http, {"inputs": {"text": "x"}}, namespace="empty"))["result"]["hits"] == []
 
 
