@@ -30,8 +30,8 @@ def notice(collection: Collection, vectors: Vectors) -> str | None:
     if collection.attributes.get(PADDED) != now:
         collection.set_attributes({PADDED: now})
         if now == "mixed":
-            warning = (f"index {collection.name!r} now holds vectors of a narrower model, padded with zeros, and vectors "
-                       f"that fill all {collection.dim:,} numbers; they cannot be compared with each other.")
+            warning = (f"index {collection.name!r} now holds vectors of a narrower model, padded with zeros, and"
+                       f" vectors that fill all {collection.dim:,} numbers; they cannot be compared with each other.")
             _log.warning("%s", warning)
             return warning
     return None
