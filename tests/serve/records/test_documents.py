@@ -206,6 +206,10 @@ def test_text_that_is_not_kept(documents: Make, http: httpx.Client) -> None:
     assert answered(post(http, "update", "un", documents=[{"_id": "a", "year": 2}])) == {}
     assert answered(post(http, "fetch", "un", ids=["a"]))["documents"]["a"] == {"_id": "a", "year": 2.0}
     assert found(http, {"type": "embed", "field": "body", "query": "automobile"}, "un")[0] == "a"
+    assert answered(post(http, "update", "un", documents=[{"_id": "a", "body": "A snowy hill."}]))["usage"]
+    scores = answered(post(http, "search", "un", score_by=[{"type": "embed", "field": "body", "query": "A snowy hill."}],
+                           top_k=1))["matches"]
+    assert scores == [{"_id": "a", "_score": pytest.approx(1.0, abs=1e-3)}]
     assert "not stored" in refusal(post(http, "fetch", "un", ids=["a"], include_fields=["body"]))
     assert "searched by words" in refusal(post(http, "search", "un", score_by=[words("x", "body")], top_k=1))
 
