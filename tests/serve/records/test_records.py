@@ -98,6 +98,9 @@ def test_a_sparse_model_finds_words(workspace: Workspace, embedding: Make, http:
         found = answered(search(http, {"inputs": {"text": "apple"}, "match_terms": {
             "terms": terms, "strategy": strategy}}, "sp"))
         assert {hit["_id"] for hit in found["result"]["hits"]} == ids
+    few = answered(search(http, {"inputs": {"text": "apple"}, "top_k": 1, "match_terms": {
+        "terms": ["apple"], "strategy": "any"}}, "sp"))["result"]["hits"]
+    assert len(few) == 1
     assert answered(search(http, {"id": "river", "top_k": 1}, "sp"))["result"]["hits"][0]["_id"] == "river"
     embedding()
     assert "model is sparse" in refusal(search(http, {"inputs": {"text": "x"}, "match_terms": {"terms": ["x"]}}))
