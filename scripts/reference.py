@@ -79,6 +79,7 @@ def configuration() -> str:
         for each in fields(kind):
             variable = f"MADANG_{section}_{each.name}".upper().replace(".", "_")
             parts.append(f"| `[{section}] {each.name}` | `{each.default!r}` | `{variable}` |")
+    parts.append("| `[aliases] NAME` | what `madang.models.aliases` knows of it | `MADANG_ALIASES_NAME` |")
     return "\n".join(parts) + "\n"
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from madang.base.errors import Conflict, InvalidInput
 from madang.base.records import SparseVector
+from madang.models.aliases import Widened, known
 from madang.models.protocol import Embedder, Vectors
 from madang.models.resolve import Models
 from madang.models.sparse import SPARSE_MODELS, TermEmbedder
@@ -64,6 +65,18 @@ class Embedding:
             raise Conflict(f"index {self._collection.name!r} was embedded with {made_by}, but "
                            f"{self._config['model']!r:.80} now is {embedder.signature}.",
                            remedy="Set the alias back in madang.toml, or make another index and embed anew.")
+
+
+def index_embedder(models: Models, name: str, dim: int | None) -> Embedder:
+    """The model of an index that is being made, with vectors of `dim` numbers, None for as many as its name promises.
+
+    Raises `InvalidInput` where the model has others: a service's names may be cut and padded, a workspace's own not.
+    """
+    found = models.embedder_as(name, dim)
+    if isinstance(found, Widened) and known(name) is None:
+        raise InvalidInput(f"{name} gives vectors of {found.embedder.dim} numbers, not {dim}.",
+                           remedy="Leave the dimension out.")
+    return found
 
 
 def fitted(vectors: Vectors, dim: int, who: str) -> Vectors:

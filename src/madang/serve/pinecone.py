@@ -12,6 +12,7 @@ from urllib.parse import unquote
 from madang.base.errors import InvalidInput, MadangError, NotFound, Unsupported
 from madang.serve.errors import status_of
 from madang.serve.http import Handler, Reply, Request, as_json
+from madang.serve.pinecone_documents import DocumentRoutes
 from madang.serve.pinecone_indexes import Indexes, Protected, reads
 from madang.serve.pinecone_inference import Inference
 from madang.serve.pinecone_namespaces import Namespaces
@@ -42,6 +43,7 @@ class Pinecone:
         self._add_data(Vectors(self.indexes, work), Namespaces(self.indexes, work))
         Inference(workspace, work).add_to(self.control)
         Records(workspace, work).add_to(self.data)
+        DocumentRoutes(workspace, work).add_to(self.data)
 
     def _add_control(self, indexes: Indexes) -> None:
         for method, path, handler in (

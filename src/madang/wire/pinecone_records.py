@@ -119,6 +119,8 @@ def decode_search(payload: object) -> Search:
         raise Malformed("query.match_terms needs query.inputs.text")
     if fields is not None and (not isinstance(fields, list) or not all(isinstance(name, str) for name in fields)):
         raise Malformed(f"fields must be a list of names, not {_line(repr(fields)):.80}")
+    if fields is not None and "*" in fields:       # as clients before 9 ask for all of them
+        fields = None
     found = Search(whole(query.get("top_k"), "query.top_k"), text, dense, sparse,
                    None if identity is None else record_id(identity, "query.id"),
                    _object(where, "query.filter") if where else None, None if terms is None else _match_terms(terms),

@@ -64,6 +64,7 @@ def test_searches_of_other_kinds(embedding: Make, http: httpx.Client) -> None:
     assert [hit["_id"] for hit in filtered["result"]["hits"]] == ["river"]
     few = answered(search(http, {"inputs": {"text": "car"}, "top_k": 1}, fields=["size"]))["result"]["hits"]
     assert few[0]["fields"] == {"size": float(len(TEXTS["car"]))}
+    assert answered(search(http, {"id": "car", "top_k": 1}, fields=["*"])) == by_id      # as clients before 9 ask
     assert answered(search(http, {"inputs": {"text": "x"}}, namespace="empty"))["result"]["hits"] == []
 
 
@@ -97,6 +98,9 @@ def test_a_sparse_model_finds_words(workspace: Workspace, embedding: Make, http:
         found = answered(search(http, {"inputs": {"text": "apple"}, "match_terms": {
             "terms": terms, "strategy": strategy}}, "sp"))
         assert {hit["_id"] for hit in found["result"]["hits"]} == ids
+    few = answered(search(http, {"inputs": {"text": "apple"}, "top_k": 1, "match_terms": {
+        "terms": ["apple"], "strategy": "any"}}, "sp"))["result"]["hits"]
+    assert len(few) == 1
     assert answered(search(http, {"id": "river", "top_k": 1}, "sp"))["result"]["hits"][0]["_id"] == "river"
     embedding()
     assert "model is sparse" in refusal(search(http, {"inputs": {"text": "x"}, "match_terms": {"terms": ["x"]}}))
