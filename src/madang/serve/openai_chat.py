@@ -71,7 +71,7 @@ class Chat:
     async def _streamed(self, starts: Sequence[Callable[[], Iterator[Delta]]],
                         tell: Callable[[AsyncGenerator[tuple[int, Delta], None], int], AsyncIterator[bytes]]) -> Reply:
         """The status waits for the first piece: what fails before it is told as an error and not within a stream."""
-        pieces = await begun(merged([FromThread(self._work, start) for start in starts]))
+        pieces = await begun(merged(await started(self._work, starts)))
         return Reply(tell(pieces, len(starts)), type=EVENTS, headers=NO_CACHE)
 
 
@@ -82,6 +82,18 @@ def each_own(options: ChatOptions, number: int) -> ChatOptions:
 
 def _whole(start: Callable[[], Iterator[Delta]]) -> Whole:
     return whole(start())
+
+
+async def started(work: Work, starts: Sequence[Callable[[], Iterator[Delta]]]) -> list[FromThread[Delta]]:
+    """All of them, or none where the threads are too busy for one."""
+    streams: list[FromThread[Delta]] = []
+    try:
+        streams.extend(FromThread(work, start) for start in starts)
+    except BaseException:
+        for stream in streams:
+            await stream.aclose()
+        raise
+    return streams
 
 
 async def begun(pieces: AsyncGenerator[tuple[int, Delta], None]) -> AsyncGenerator[tuple[int, Delta], None]:
