@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,10 @@ def test_what_is_not_there(http: httpx.Client) -> None:
                                        ("GET", "/v1/images/files/..%2F..%2Fmadang.toml", 404, None)):
         refused = http.request(method, path)
         assert (refused.status_code, refused.json()["error"]["code"]) == (status, code), path
+    assert http.get("/v1/" + "a/" * 20).status_code == 404
+    numbers = http.get("/metrics").text
+    assert 'route="/v1/{part0}"' in numbers       # whatever a caller makes up is one line
+    assert "nonesuch" not in numbers
     assert http.get("/v1/models/bundled%2Freader").json()["id"] == "bundled/reader"
     assert http.post("/v1/chat/completions", content=b"{").status_code == 400
     assert chat(http, model="bundled/minilm").status_code == 404
@@ -224,6 +229,24 @@ def test_who_hangs_up_stops_the_service(service: tuple[ServiceStub, httpx.Client
     stub.chat(stream(chunk("one"), wait, *([chunk("x" * 10_000)] * 2000)))
     with http.stream("POST", "/v1/chat/completions", json={"model": "gpt-4o", "messages": ASK, "stream": True}) as response:
         next(response.iter_lines())
+    going.set()
+    assert stub.gone.wait(20)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+def test_who_hangs_up_before_a_whole_answer_stops_the_service(service: tuple[ServiceStub, httpx.Client], path: str) -> None:
+    stub, http = service
+    asked, going = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        asked.set()
+        assert going.wait(20)
+
+    stub.chat(stream(chunk("one"), wait, *([chunk("x" * 10_000)] * 2000)))
+    connection = HTTPConnection(http.base_url.host, http.base_url.port)
+    connection.request("POST", path, json.dumps({"model": "gpt-4o", "messages": ASK, "input": "x"}))
+    assert asked.wait(20)
+    connection.close()
     going.set()
     assert stub.gone.wait(20)
 
