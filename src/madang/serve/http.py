@@ -265,7 +265,7 @@ async def _send_pieces(pieces: AsyncIterator[bytes], send: Send, receive: Receiv
 
 
 async def unless_gone(call: Coroutine[Any, Any, _T], receive: Receive | None) -> _T:
-    """The result of a long call, which is cancelled when the caller goes away. Raises `Refused` then; nobody hears it."""
+    """The result of a long call, which is cancelled when the caller goes away. Raises `Refused` then, unheard."""
     if receive is None:
         return await call
     made, gone = asyncio.ensure_future(call), asyncio.ensure_future(_gone(receive))

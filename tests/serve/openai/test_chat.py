@@ -226,7 +226,7 @@ def test_who_hangs_up_stops_the_service(service: tuple[ServiceStub, httpx.Client
     def wait() -> None:
         assert going.wait(20)
 
-    stub.chat(stream(chunk("one"), wait, *([chunk("x" * 10_000)] * 2000)))
+    stub.chat(stream(chunk("one"), wait, *([chunk("x" * 10_000)] * 20_000)))
     with http.stream("POST", "/v1/chat/completions", json={"model": "gpt-4o", "messages": ASK, "stream": True}) as response:
         next(response.iter_lines())
     going.set()
@@ -242,7 +242,7 @@ def test_who_hangs_up_before_a_whole_answer_stops_the_service(service: tuple[Ser
         asked.set()
         assert going.wait(20)
 
-    stub.chat(stream(chunk("one"), wait, *([chunk("x" * 10_000)] * 2000)))
+    stub.chat(stream(chunk("one"), wait, *([chunk("x" * 10_000)] * 20_000)))
     connection = HTTPConnection(http.base_url.host, http.base_url.port)
     connection.request("POST", path, json.dumps({"model": "gpt-4o", "messages": ASK, "input": "x"}))
     assert asked.wait(20)
