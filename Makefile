@@ -45,6 +45,15 @@ lint: $(VENV)/installed-dev  ## ruff, mypy strict, import contracts
 test: lint  ## set up; lint, types, contracts and tests: what CI runs
 	@$(BIN)/python -m pytest
 
+# OpenAI's clients for `make clients`; the oldest needs an httpx of its time.
+OPENAIS := 1.25 1.109 2.54 3.57
+.venv-clients/openai-%/installed:
+	@echo "installing the client openai $* (once)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check -q install "openai==$*.*" $(if $(filter 1.25,$*),"httpx<0.28")
+	@touch $@
+clients: $(OPENAIS:%=.venv-clients/openai-%/installed)
+
 # The kernel again, with checks for accesses out of bounds and undefined results. `-S` keeps the editable install away, so
 # that the package is the one in build/sanitize: links to the sources, and this kernel.
 build/sanitize/installed: $(BUILT_FROM) | $(VENV)/made

@@ -139,6 +139,31 @@ def test_closing_early_hangs_up(stub: ServiceStub, provider: Client) -> None:
     assert stub.gone.wait(10)
 
 
+def test_another_thread_stops_an_answer_that_does_not_come(stub: ServiceStub, provider: Client) -> None:
+    """The service is silent until the very end of the test; whoever waits for it is woken all the same."""
+    over, waits = threading.Event(), threading.Event()
+    stub.chat(stream(chunk("one"), lambda: over.wait(30) and None, chunk("two")))
+    deltas: Any = provider.chat_model("tiny-1").chat(ASK)
+    assert next(deltas).text == "one"
+    woken: list[BaseException] = []
+
+    def read() -> None:
+        waits.set()
+        try:
+            next(deltas)
+        except ServiceError as error:
+            woken.append(error)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    waits.wait(10)
+    deltas.cancel()
+    thread.join(20)
+    assert not thread.is_alive()
+    over.set()
+    assert len(woken) == 1
+
+
 def test_connections_are_reused_and_end_with_the_provider(stub: ServiceStub) -> None:
     stub.script("/v1/embeddings", embeddings([[1.0, 0.0]]))
     provider = connect(stub.url)

@@ -32,12 +32,13 @@ if TYPE_CHECKING:
               help="A line on standard error for each request. Default: text.")
 @options.common
 def serve(workspace: str, as_json: bool, **given: Any) -> None:
-    """Serve a workspace to other programs: Pinecone's protocol at /, our own routes at /api.
+    """Serve a workspace to other programs: Pinecone's protocol at /, OpenAI's at /v1, our own routes at /api.
 
     Existing programs need only environment variables:
 
     \b
       PINECONE_CONTROLLER_HOST=http://127.0.0.1:7860  PINECONE_API_KEY=any
+      OPENAI_BASE_URL=http://127.0.0.1:7860/v1        OPENAI_API_KEY=any
 
     /health says that it is alive, /ready that collections are open, /metrics is for Prometheus, and /api/openapi.json
     describes our own routes. Every option is a key of [serve] in madang.toml, too. Ctrl-C stops it; requests that are

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from inspect import isawaitable
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qs
 
 import orjson
@@ -24,6 +24,7 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 JSON = b"application/json"
+_T = TypeVar("_T")
 _SLOWEST = 16_384          # bytes a second that a long body has to come with, beside the time that it has anyway
 _log = logging.getLogger("madang.serve")
 
@@ -71,6 +72,7 @@ class Request:
     identity: Identity
     base_url: str = ""                     # under which the caller knows this server
     parts: Mapping[str, str] = field(default_factory=dict)
+    receive: Receive | None = None         # what comes after the body: that the caller went away
 
     def header(self, name: bytes) -> str:
         """A header by its lower-case name; "" where it was not sent."""
@@ -185,7 +187,7 @@ class Door:
             if body is None:
                 return identity.name
             request = Request(scope["method"], scope["path"], headers, scope["query_string"], body, identity,
-                              base_url(scope, headers), parts)
+                              base_url(scope, headers), parts, receive)
             made = handler(request)
             reply = await made if isawaitable(made) else made
         except MadangError as error:
@@ -260,6 +262,23 @@ async def _send_pieces(pieces: AsyncIterator[bytes], send: Send, receive: Receiv
         close = getattr(pieces, "aclose", None)
         if close is not None:
             await close()
+
+
+async def unless_gone(call: Coroutine[Any, Any, _T], receive: Receive | None) -> _T:
+    """The result of a long call, which is cancelled when the caller goes away. Raises `Refused` then, unheard."""
+    if receive is None:
+        return await call
+    made, gone = asyncio.ensure_future(call), asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait((made, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not made.done():
+            raise Refused("the caller went away.", 499)
+        return made.result()
+    finally:
+        gone.cancel()
+        if not made.done():
+            made.cancel()
+            await asyncio.wait((made,))
 
 
 async def _gone(receive: Receive) -> None:

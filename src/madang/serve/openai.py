@@ -27,6 +27,7 @@ from madang.workspace import Workspace
 
 _PREFIX = "/v1"
 _MODELS = "/models/"
+_MOST_SEGMENTS = 8
 _KINDS = {"rate_limit": 429, "model": 404, "timeout": 504}
 
 
@@ -51,10 +52,16 @@ class OpenAI:
         if not path.startswith(_PREFIX + "/"):
             return None
         path = path[len(_PREFIX):]
-        if path.startswith(_MODELS) and method == "GET":      # a model's name may hold slashes
-            return self._model, {"name": unquote(path[len(_MODELS):])}
         found = self._routes.find(method, path)
-        return found or (self._unknown, {"methods": ", ".join(self._routes.methods(path))})
+        if found is not None:
+            return found
+        if path.startswith(_MODELS) and method == "GET":      # a model's name may hold slashes
+            segments = _by_segment(path[len(_MODELS):])
+            return None if segments is None else (self._model, segments)
+        if self._routes.methods(path):
+            return self._not_so, _by_segment(path) or {}
+        segments = _by_segment(path)
+        return None if segments is None else (self._unknown, segments)
 
     def key(self, headers: Mapping[bytes, bytes]) -> str:
         kind, _, key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
@@ -68,23 +75,33 @@ class OpenAI:
         return reply
 
     def _unknown(self, request: Request) -> Reply:
-        methods = request.parts["methods"]
-        if methods:
-            message = f"Not allowed to {request.method} on {request.path} (HINT: it takes {methods})."
-            return as_json(openai_answers.error(405, message, code="method_not_supported"), 405)
         message = f"Invalid URL ({request.method} {request.path})"
         return as_json(openai_answers.error(404, message, code="unknown_url"), 404)
+
+    def _not_so(self, request: Request) -> Reply:
+        methods = ", ".join(self._routes.methods(request.path[len(_PREFIX):]))
+        message = f"Not allowed to {request.method} on {request.path} (HINT: it takes {methods})."
+        return as_json(openai_answers.error(405, message, code="method_not_supported"), 405)
 
     def _models(self, request: Request) -> Reply:
         return as_json(openai_answers.listing([openai_answers.model(name, self._started, _owner(answers))
                                                for name, answers in names(self._workspace).items()]))
 
     def _model(self, request: Request) -> Reply:
-        name = request.parts["name"]
+        name = "/".join(request.parts.values())
         answers = names(self._workspace).get(name, name)
         if not self._workspace.models.offers(answers):
             raise UnknownModel(f"The model {name!r:.120} does not exist.")
         return as_json(openai_answers.model(name, self._started, _owner(answers)))
+
+
+def _by_segment(path: str) -> dict[str, str] | None:
+    """The segments of a path that is no route, named, so that numbers and logs need not tell each such path apart;
+    None for one with too many."""
+    segments = [unquote(segment) for segment in path.split("/") if segment]
+    if len(segments) > _MOST_SEGMENTS:
+        return None
+    return {f"part{place}": segment for place, segment in enumerate(segments)}
 
 
 def _owner(name: str) -> str:

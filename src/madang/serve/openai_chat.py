@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
@@ -11,7 +10,7 @@ from functools import partial
 
 from madang.base.errors import MadangError
 from madang.base.messages import ChatOptions, Delta, Message
-from madang.serve.http import Reply, Request, as_json
+from madang.serve.http import Reply, Request, as_json, unless_gone
 from madang.serve.openai_names import meant
 from madang.serve.openai_pictures import PicturesOf
 from madang.serve.openai_tokens import as_text
@@ -19,7 +18,7 @@ from madang.serve.routes import Routes
 from madang.serve.streaming import FromThread, merged
 from madang.serve.work import Work
 from madang.wire import openai_answers
-from madang.wire.openai_answers import Chunks, Whole, whole
+from madang.wire.openai_answers import Chunks, Whole
 from madang.wire.openai_messages import ChatRequest, TextRequest, decode_chat_request, decode_text_request
 from madang.workspace import Workspace
 
@@ -46,7 +45,7 @@ class Chat:
                   for number in range(asked.count)]
         id_, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
         if not asked.stream:
-            answers = await self._all(starts)
+            answers = await unless_gone(collected(self._work, starts), request.receive)
             return as_json(openai_answers.completion(id_, created, name, answers, functions=asked.functions))
         chunks = Chunks(id_, created, name, include_usage=asked.include_usage, functions=asked.functions)
         return await self._streamed(starts, partial(_chat_events, chunks, asked))
@@ -59,19 +58,17 @@ class Chat:
                   for number, prompt in enumerate(prompts)]
         id_, created, echoes = f"cmpl-{uuid.uuid4().hex}", int(time.time()), prompts if asked.echo else None
         if not asked.stream:
-            return as_json(openai_answers.text_completion(id_, created, name, await self._all(starts), echoes))
+            answers = await unless_gone(collected(self._work, starts), request.receive)
+            return as_json(openai_answers.text_completion(id_, created, name, answers, echoes))
         return await self._streamed(starts, partial(_text_events, asked, id_, created, name, echoes))
 
     def _answer(self, name: str, messages: list[Message], options: ChatOptions) -> Iterator[Delta]:
         return self._workspace.models.chat_model(name).chat(messages, options)
 
-    async def _all(self, starts: Sequence[Callable[[], Iterator[Delta]]]) -> list[Whole]:
-        return list(await asyncio.gather(*(self._work.long(partial(_whole, start)) for start in starts)))
-
     async def _streamed(self, starts: Sequence[Callable[[], Iterator[Delta]]],
                         tell: Callable[[AsyncGenerator[tuple[int, Delta], None], int], AsyncIterator[bytes]]) -> Reply:
         """The status waits for the first piece: what fails before it is told as an error and not within a stream."""
-        pieces = await begun(merged([FromThread(self._work, start) for start in starts]))
+        pieces = await begun(merged(await started(self._work, starts)))
         return Reply(tell(pieces, len(starts)), type=EVENTS, headers=NO_CACHE)
 
 
@@ -80,8 +77,28 @@ def each_own(options: ChatOptions, number: int) -> ChatOptions:
     return options if options.seed is None or not number else replace(options, seed=options.seed + number)
 
 
-def _whole(start: Callable[[], Iterator[Delta]]) -> Whole:
-    return whole(start())
+async def collected(work: Work, starts: Sequence[Callable[[], Iterator[Delta]]]) -> list[Whole]:
+    """All answers whole; cancelled, it stops those that make them."""
+    answers = [Whole() for _ in starts]
+    pieces = merged(await started(work, starts))
+    try:
+        async for number, delta in pieces:
+            answers[number].add(delta)
+    finally:
+        await pieces.aclose()
+    return answers
+
+
+async def started(work: Work, starts: Sequence[Callable[[], Iterator[Delta]]]) -> list[FromThread[Delta]]:
+    """All of them, or none where the threads are too busy for one."""
+    streams: list[FromThread[Delta]] = []
+    try:
+        streams.extend(FromThread(work, start) for start in starts)
+    except BaseException:
+        for stream in streams:
+            await stream.aclose()
+        raise
+    return streams
 
 
 async def begun(pieces: AsyncGenerator[tuple[int, Delta], None]) -> AsyncGenerator[tuple[int, Delta], None]:

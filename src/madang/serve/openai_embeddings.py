@@ -7,7 +7,6 @@ from functools import partial
 
 import numpy as np
 
-from madang.models.protocol import Vectors
 from madang.serve.http import Reply, Request, as_json
 from madang.serve.openai_names import meant
 from madang.serve.openai_tokens import as_text
@@ -41,10 +40,11 @@ class Embeddings:
         if not all(texts):
             raise Wrong("'input' cannot hold an empty string.", param="input", code="invalid_value")
         meant(self._workspace, model, "embed")     # an unknown name is refused before a thread is taken
-        name, vectors = await self._work.long(partial(self._vectors, model, dimensions, texts))
-        rows = [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors] if coded else list(vectors)
-        return as_json(openai_answers.embeddings(name, rows))
+        return await self._work.long(partial(self._answer, model, dimensions, texts, coded))
 
-    def _vectors(self, model: str, dimensions: int | None, texts: list[str]) -> tuple[str, Vectors]:
+    def _answer(self, model: str, dimensions: int | None, texts: list[str], coded: bool) -> Reply:
+        """In a thread also the writing: two thousand vectors are megabytes."""
         embedder = self._workspace.models.embedder_as(model, dimensions)
-        return embedder.name, np.ascontiguousarray(embedder.embed(texts, "document"), dtype=np.float32)
+        vectors = np.ascontiguousarray(embedder.embed(texts, "document"), dtype="<f4")
+        rows = [base64.b64encode(row.tobytes()).decode() for row in vectors] if coded else list(vectors)
+        return as_json(openai_answers.embeddings(embedder.name, rows))

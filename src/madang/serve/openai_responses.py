@@ -6,14 +6,14 @@ import threading
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from madang.base.errors import MadangError, NotFound
 from madang.base.messages import Delta, Message
-from madang.serve.http import Reply, Request, as_json
+from madang.serve.http import Reply, Request, as_json, unless_gone
 from madang.serve.openai_chat import EVENTS, NO_CACHE, begun
 from madang.serve.openai_names import meant
 from madang.serve.openai_pictures import PicturesOf
@@ -95,7 +95,7 @@ class Responses:
         if asked.stream:
             pieces = await begun(merged([FromThread(self._work, start)]))
             return Reply(_events(telling, pieces, keep), type=EVENTS, headers=NO_CACHE)
-        await self._work.long(partial(_tell_all, telling, start))
+        await unless_gone(_tell_all(telling, self._work, start), request.receive)
         keep(telling.response)
         return as_json(telling.response)
 
@@ -150,14 +150,12 @@ def _new_id(kind: str) -> str:
     return f"{kind}_{uuid.uuid4().hex}"
 
 
-def _tell_all(telling: Telling, start: partial[Iterator[Delta]]) -> None:
-    for _ in telling.begin():
-        pass
-    for delta in start():
-        for _ in telling.of(delta):
-            pass
-    for _ in telling.end(int(time.time())):
-        pass
+async def _tell_all(telling: Telling, work: Work, start: Callable[[], Iterator[Delta]]) -> None:
+    list(telling.begin())
+    async with FromThread(work, start) as pieces:
+        async for delta in pieces:
+            list(telling.of(delta))
+    list(telling.end(int(time.time())))
 
 
 async def _events(telling: Telling, pieces: AsyncGenerator[tuple[int, Delta], None],

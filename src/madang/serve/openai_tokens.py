@@ -8,7 +8,6 @@ Its place: https://github.com/openai/tiktoken (load.py); a file is named by the 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 import tempfile
@@ -27,14 +26,14 @@ def as_text(given: str | Sequence[int], param: str) -> str:
     """Text as it is, tokens decoded. Raises `Wrong` where the table is not there or has no such token."""
     if isinstance(given, str):
         return given
-    table = _table()
+    table = _found(place())
     if table is None:
         raise Wrong(f"'{param}' holds token numbers, and this server does not have the table to read them with.",
                     param=param, code="unsupported_tokens",
                     remedy="Send text (langchain-openai: check_embedding_ctx_length=False), or start the server with "
                            "TIKTOKEN_CACHE_DIR naming the directory that the client's tiktoken keeps its tables in.")
     try:
-        return b"".join(table[token] for token in given).decode("utf-8", "replace")
+        return decoded(given, table)
     except KeyError as error:
         raise Wrong(f"'{param}' holds the token {error.args[0]}, which cl100k_base does not have.", param=param,
                     code="invalid_value", remedy="Send text.") from None
@@ -47,8 +46,22 @@ def place(env: Mapping[str, str] | None = None) -> Path:
     return Path(directory or Path(tempfile.gettempdir(), "data-gym-cache")) / FILE_NAME
 
 
-def _table() -> Mapping[int, bytes] | None:
-    path = place()
+def decoded(tokens: Sequence[int], table: Mapping[int, bytes]) -> str:
+    """The text that the tokens are; raises `KeyError` for one that the table does not have."""
+    return b"".join(table[token] for token in tokens).decode("utf-8", "replace")
+
+
+def read(path: Path, sha256: str = _SHA256) -> dict[int, bytes]:
+    """A table: lines of a token in base64 and its number. Raises OSError, or `ValueError` for another file than the one
+    with this digest: anyone may write to a shared directory."""
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(f"{path} is not the table it should be")
+    pairs = (line.split() for line in content.splitlines() if line)
+    return {int(number): base64.b64decode(token) for token, number in pairs}
+
+
+def _found(path: Path) -> Mapping[int, bytes] | None:
     try:
         return _read(path, path.stat().st_mtime_ns)
     except (OSError, ValueError):
@@ -57,12 +70,5 @@ def _table() -> Mapping[int, bytes] | None:
 
 @lru_cache(maxsize=1)
 def _read(path: Path, changed_ns: int) -> Mapping[int, bytes]:
-    """Lines of a token in base64 and its number. Raises `ValueError` for another file: anyone may write to /tmp."""
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != _SHA256:
-        raise ValueError(f"{path} is not cl100k_base")
-    try:
-        pairs = (line.split() for line in content.splitlines() if line)
-        return {int(number): base64.b64decode(token) for token, number in pairs}
-    except binascii.Error as error:
-        raise ValueError(str(error)) from error
+    """Once for as long as the file is the same; a failure is not remembered."""
+    return read(path)

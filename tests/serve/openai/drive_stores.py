@@ -25,9 +25,9 @@ def stores(client: openai.OpenAI, ids: list[str]) -> None:
     store = client.vector_stores.create(name="handbook", metadata={"team": "people"})
     one = client.vector_stores.files.create_and_poll(ids[0], vector_store_id=store.id, attributes={"region": "eu", "year": 2025})
     assert one.status == "completed", one.last_error
-    batch = client.vector_stores.file_batches.create_and_poll(store.id, file_ids=[ids[1]], attributes={"region": "kr"},
-                                                              chunking_strategy={"type": "static", "static": {
-                                                                  "max_chunk_size_tokens": 200, "chunk_overlap_tokens": 0}})
+    static: Any = {"type": "static", "static": {"max_chunk_size_tokens": 200, "chunk_overlap_tokens": 0}}
+    begun = client.vector_stores.file_batches.create(store.id, file_ids=[ids[1]], attributes={"region": "kr"}, chunking_strategy=static)
+    batch = client.vector_stores.file_batches.poll(begun.id, vector_store_id=store.id)
     assert batch.file_counts.completed == 1
     found = client.vector_stores.search(store.id, query="How many days of vacation?").data
     assert found[0].file_id == ids[0]

@@ -36,7 +36,7 @@ _TEXTS = {
         "en": "I am {name}, the small reader that comes with Madang. I quote sentences of the conversation, pass on "
               "what tools tell and call tools that are offered; I do not write. {why} Put the text that answers into "
               "the conversation, or configure a chat model: [models] chat = \"SERVICE/MODEL\" in madang.toml.",
-        "ko": "저는 마당에 들어 있는 작은 읽기 모델 {name}입니다. 대화에 있는 문장을 인용하고, 도구가 알려 준 것을 "
+        "ko": "저는 마당에 들어 있는 작은 독해 모델 {name}입니다. 대화에 있는 문장을 인용하고, 도구가 알려 준 것을 "
               "전하고, 주어진 도구를 부를 뿐 글을 쓰지는 않습니다. {why} 답이 들어 있는 글을 대화에 넣거나, "
               "madang.toml에 [models] chat = \"SERVICE/MODEL\"로 대화 모델을 설정하세요."},
     "no_answer": {"en": "Nothing here answers this.", "ko": "여기에는 이 물음에 답하는 것이 없습니다."},
