@@ -23,6 +23,7 @@ from madang.store.copies import Progress
 from madang.store.copying import Copied
 from madang.store.salvage import Salvaged
 from madang.workspace import moving
+from madang.workspace.through import SharedDatabase
 
 if TYPE_CHECKING:
     from madang.store.parquet_import import Loaded
@@ -60,7 +61,7 @@ class Workspace:
                                remedy="Make one with: madang ingest PATH, or name another with --workspace DIR.")
             self.path.mkdir(parents=True, exist_ok=True)
             self.settings = settings.load(self.path)
-            self._database = Database(self.path)
+            self._database: Database = SharedDatabase(self.path)
         except (OSError, RuntimeError) as error:
             if isinstance(error, MadangError):
                 raise
@@ -204,6 +205,11 @@ class Workspace:
         import stopped."""
         return moving.import_parquet(self._database, Path(path), name, metric=metric, index=index, skip=skip,
                                      sources=sources, progress=progress)
+
+    @property
+    def store(self) -> Database:
+        """What keeps the collections."""
+        return self._database
 
     def close(self) -> None:
         """Close all collections and let another process write."""
