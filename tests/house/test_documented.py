@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from madang.cli.main import entry
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", ROOT / "README.ko.md", *(ROOT / "docs" / "guide").rglob("*.md")])
+with socket.socket() as _probe:        # instead of 7860, where something else may listen
+    _probe.bind(("127.0.0.1", 0))
+    PORT = _probe.getsockname()[1]
 _FENCE = re.compile(r"^```(console|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -23,9 +28,16 @@ def _blocks(page: Path) -> Iterator[tuple[str, str]]:
         yield block[1], block[2]
 
 
-def _run_line(line: str) -> None:
-    """`madang ...` in this process, for speed; anything else in a shell. Installing is the Makefile's business."""
-    if line.startswith("madang "):
+def _run_line(line: str, behind: list[subprocess.Popen[str]]) -> None:
+    """`madang ...` in this process, for speed, or behind it where the line ends with &; anything else in a shell.
+    Installing is the Makefile's business."""
+    if line.startswith("madang serve") and line.endswith(" &"):
+        server = subprocess.Popen([sys.executable, "-m", *shlex.split(line)[:-1], "--port", str(PORT)],
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        behind.append(server)
+        assert server.stdout is not None
+        assert server.stdout.readline(), line       # it listens
+    elif line.startswith("madang "):
         assert entry(shlex.split(line)[1:]) == 0, line
     elif not line.startswith("pip install"):
         subprocess.run(line, shell=True, check=True, executable="/bin/bash")
@@ -37,13 +49,26 @@ def test_a_page_runs_from_top_to_bottom(page: Path, tmp_path: Path, monkeypatch:
     if page.parent == ROOT:
         shutil.copytree(ROOT / "docs" / "guide", tmp_path / "docs" / "guide")
     names: dict[str, object] = {}
+    behind: list[subprocess.Popen[str]] = []
+    try:
+        _run_page(page, names, behind)
+    finally:
+        for value in names.values():
+            if hasattr(value, "close"):
+                value.close()
+        for server in behind:
+            server.kill()
+            server.communicate()
+
+
+def _run_page(page: Path, names: dict[str, object], behind: list[subprocess.Popen[str]]) -> None:
     for language, text in _blocks(page):
         if language == "python":
             exec(compile(text, str(page), "exec"), names)
             continue
         for line in text.splitlines():
             if line.startswith("$ "):
-                _run_line(line.removeprefix("$ "))
+                _run_line(line.removeprefix("$ ").replace(":7860/", f":{PORT}/").replace("curl ", "curl --fail "), behind)
     for value in names.values():
         if hasattr(value, "close") and not isinstance(value, type):
             value.close()

@@ -44,9 +44,14 @@ class Conflict(MadangError, ValueError):
 
 
 class Locked(MadangError, RuntimeError):
-    """Another process is writing to this workspace."""
+    """Another process is writing to this workspace. `server` is its address and a token where it is a server, through
+    which others write."""
 
     code = "locked"
+
+    def __init__(self, message: str, *, remedy: str | None = None, server: tuple[str, str] | None = None) -> None:
+        super().__init__(message, remedy=remedy)
+        self.server = server
 
 
 class Corrupt(MadangError, RuntimeError):

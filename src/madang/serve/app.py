@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from madang.base.errors import MadangError
 from madang.base.settings import Serve
-from madang.serve.access import Access, Identity, Keys
+from madang.serve.access import LOCAL, Access, Identity, Keys
 from madang.serve.fetching import Fetcher, Rules
 from madang.serve.gate import Gate, preflight
 from madang.serve.http import (
@@ -114,7 +114,8 @@ class App:
         except MadangError:
             self._rates.take(_client(scope))     # whoever guesses is slowed down like everybody else
             raise
-        self._rates.take(f"key {identity.name}" if identity.name else _client(scope))
+        if identity.name != LOCAL:
+            self._rates.take(f"key {identity.name}" if identity.name else _client(scope))
         return identity
 
     def _cleaned(self, error: MadangError) -> MadangError:

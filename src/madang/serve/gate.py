@@ -16,6 +16,7 @@ from madang.serve.http import Refused, Scope
 
 _MOST_URL_BYTES = 16 * 1024
 _MOST_HEADERS, _MOST_HEADER_BYTES = 100, 32 * 1024
+_REMEMBERED = 100
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _EXPOSED = b"retry-after, x-request-id"
 _Headers = tuple[tuple[bytes, bytes], ...]
@@ -29,6 +30,7 @@ class Gate:
         self._names = frozenset(name.lower().strip("[]") for name in (*settings.hosts, listens)
                                 if name and not _is_any(name))
         self._strict = bool(settings.hosts)
+        self._fine = set[bytes]()      # Host headers that were looked at
         self._origins = frozenset(_origin(origin) for origin in settings.cors_origins)
 
     def check(self, scope: Scope, headers: Mapping[bytes, bytes], keys_needed: bool) -> _Headers:
@@ -37,20 +39,24 @@ class Gate:
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > _MOST_URL_BYTES:
             raise Refused(f"the URL is longer than {_MOST_URL_BYTES:,} bytes.", 414)
         sent = scope["headers"]
-        if len(sent) > _MOST_HEADERS or sum(len(name) + len(value) for name, value in sent) > _MOST_HEADER_BYTES:
+        if len(sent) > _MOST_HEADERS or sum([len(name) + len(value) for name, value in sent]) > _MOST_HEADER_BYTES:
             raise Refused(f"the headers are more than {_MOST_HEADERS}, or longer than {_MOST_HEADER_BYTES:,} bytes.",
                           431)
         if headers.get(b"content-encoding", b"identity").lower() != b"identity":
             raise Refused("a compressed body is not taken.", 415, remedy="Send it without Content-Encoding.")
         if not keys_needed or self._strict:
-            self._check_host(headers.get(b"host", b"").decode("latin-1"))
+            self._check_host(headers.get(b"host", b""))
         return self._cors(scope["method"], headers)
 
-    def _check_host(self, host: str) -> None:
-        name = host_of(host)
+    def _check_host(self, host: bytes) -> None:
+        if host in self._fine:
+            return
+        name = host_of(host.decode("latin-1"))
         if name and not (is_loopback(name) or name in self._names):
             raise Refused(f"this server is not known as {name!r:.80}.", 421,
                           remedy="Ask for it by its address, or add the name to hosts in [serve] of madang.toml.")
+        if len(self._fine) < _REMEMBERED:
+            self._fine.add(host)
 
     def _cors(self, method: str, headers: Mapping[bytes, bytes]) -> _Headers:
         sent = headers.get(b"origin")

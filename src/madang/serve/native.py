@@ -22,6 +22,8 @@ from madang.serve.jobs import Jobs
 from madang.serve.native_collections import collections, records
 from madang.serve.native_documents import UPLOAD, documents, questions
 from madang.serve.native_parts import ERRORS, IDENTITY, Served, Who, reply
+from madang.serve.through import through
+from madang.workspace.through import PATH
 
 _OPEN = "/health"                  # the one route that never needs a key
 _CODES = {404: "not_found", 405: "method_not_allowed"}
@@ -33,7 +35,7 @@ class Native:
 
     def __init__(self, served: Served, bodies: Bodies, uploaded: Bodies,
                  admit: Callable[[str, Scope], Identity]) -> None:
-        self._bodies, self._admit, self._cleaned = bodies, admit, served.cleaned
+        self._bodies, self._uploaded, self._admit, self._cleaned = bodies, uploaded, admit, served.cleaned
         self._jobs = Jobs(served.workspace, served.cleaned)
         self.app = _application(served, self._jobs, uploaded)
 
@@ -45,7 +47,8 @@ class Native:
                 identity = self._admit(key_in(headers), scope)
                 scope[IDENTITY] = identity
             if not (scope["path"] == UPLOAD and scope["method"] == "POST"):       # that one is read as it comes
-                body = await self._bodies.whole(headers, receive)
+                bodies = self._uploaded if scope["path"] == PATH else self._bodies
+                body = await bodies.whole(headers, receive)
                 if body is None:
                     return identity.name if identity else ""
                 receive = _again(body, receive)
@@ -90,7 +93,8 @@ def _application(served: Served, jobs: Jobs, uploaded: Bodies) -> FastAPI:
     # No pages of FastAPI's own: they load scripts from elsewhere.
     app = FastAPI(title="Madang", version=__version__, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
                   summary="Collections, documents and questions of one workspace.", redirect_slashes=False)
-    for part in (collections(served), records(served), documents(served, jobs, uploaded), questions(served)):
+    for part in (collections(served), records(served), documents(served, jobs, uploaded), questions(served),
+                 through(served)):
         app.include_router(part, responses=ERRORS)
     _own(app, served)
     _failures(app, served.cleaned)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from madang.base.errors import InvalidInput
+from madang.base.errors import InvalidInput, Locked
 from madang.base.settings import Serve
 from madang.serve.access import Access, Keys
 from madang.serve.app import App
@@ -63,8 +63,12 @@ def serve(workspace: Workspace, settings: Serve, started: Callable[[str], None])
     try:
         app = App(workspace, access, settings, settings.host, log)
         server = _Server(app, listener)
-        with _ended_by_signals(server):
+        with _ended_by_signals(server), _written_through(workspace, listener, access):
             try:
+                try:
+                    workspace.store.lock.acquire()
+                except Locked as error:
+                    log.event("reads only until the other process has finished", reason=str(error))
                 started(address_of(listener))
                 server.run(sockets=[listener])
             finally:
@@ -86,7 +90,8 @@ def serving(workspace: Workspace, host: str = "127.0.0.1", port: int = 0, *, set
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="madang-serve", daemon=True)
     thread.start()
     try:
-        yield address_of(listener)      # connections wait in the socket's queue until it is ready
+        with _written_through(workspace, listener, access):
+            yield address_of(listener)      # connections wait in the socket's queue until it is ready
     finally:
         server.should_exit = True
         thread.join()
@@ -120,6 +125,18 @@ class _Server(uvicorn.Server):
 
 
 @contextmanager
+def _written_through(workspace: Workspace, listener: socket.socket, access: Access) -> Iterator[None]:
+    """Tell other processes where to send their writes, while this one has the lock."""
+    host, port = listener.getsockname()[:2]
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    workspace.store.lock.announce((_url(here, port), access.token))
+    try:
+        yield
+    finally:
+        workspace.store.lock.announce(None)
+
+
+@contextmanager
 def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
     """SIGTERM and SIGINT end the server in order, also before it listens to them itself. It raises them again at its
     end for whoever was there before: that is this, so that what comes after is done, too."""
@@ -141,6 +158,9 @@ def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
 
 def address_of(listener: socket.socket) -> str:
     """As a URL."""
-    host, port = listener.getsockname()[:2]
+    return _url(*listener.getsockname()[:2])
+
+
+def _url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -5,10 +5,10 @@ Paths are told by their template ("/i/{index}/query"), so that names and ids sta
 
 from __future__ import annotations
 
-import queue
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TextIO
@@ -25,17 +25,19 @@ from madang.workspace import Workspace
 
 _SECONDS = (.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60)
 _MOST_ROUTES = 500
+_EVERY_S = 0.1
 _MOST_LINES = 10_000               # that wait to be written; beyond that lines are lost, not requests
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 class Log:
-    """Writes lines in a thread of its own: a terminal that stands still must not stop the server."""
+    """Writes lines in a thread of its own: a terminal that stands still must not stop the server. It wakes now and then
+    and not for each line, since each change of threads costs more than a search."""
 
     def __init__(self, form: str, stream: TextIO | None = None) -> None:
         """`form`: "text", "json" or "off". `stream`: standard error."""
         self._form, self._stream = form, stream
-        self._lines: queue.Queue[str | None] = queue.Queue(_MOST_LINES)
+        self._lines, self._closing = deque[str](), threading.Event()
         self._thread: threading.Thread | None = None
         if form != "off":
             self._thread = threading.Thread(target=self._write, name="madang-log", daemon=True)
@@ -66,26 +68,30 @@ class Log:
         else:
             self._put(f"{now:%H:%M:%S} {event} " + " ".join(f"{name}={value}" for name, value in fields.items()))
 
-    def _put(self, line: str | None) -> None:
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
-            return
+    def _put(self, line: str) -> None:
+        if len(self._lines) < _MOST_LINES:
+            self._lines.append(line)
 
     def _write(self) -> None:
-        stream = self._stream or sys.stderr
-        while (line := self._lines.get()) is not None:
-            try:
-                stream.write(line + "\n")
-                if self._lines.empty():
-                    stream.flush()
-            except (OSError, ValueError):      # nobody reads any more
+        stream, last = self._stream or sys.stderr, False
+        while not last:
+            last = self._closing.wait(_EVERY_S)
+            count = len(self._lines)
+            if not count:
                 continue
+            text = "\n".join([self._lines[place] for place in range(count)]) + "\n"
+            try:
+                stream.write(text)
+                stream.flush()
+            except (OSError, ValueError):      # nobody reads any more
+                pass
+            for _ in range(count):             # only now: what cannot be written fills the line up
+                self._lines.popleft()
 
     def close(self) -> None:
         """Write what waits, as long as somebody reads it."""
         if self._thread is not None:
-            self._put(None)
+            self._closing.set()
             self._thread.join(2)
             self._thread = None
 

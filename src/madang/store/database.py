@@ -26,7 +26,8 @@ from madang.text.analyzer import default_analyzer
 class Database:
     """Every collection is a directory under `directory/collections`; SQLite in it is the truth."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, kind: type[Collection] = Collection) -> None:
+        """`kind`: what `open` makes."""
         self._directory = directory / "collections"
         try:
             _make_directory(self._directory)
@@ -34,7 +35,7 @@ class Database:
             raise InvalidInput(f"workspace {directory} cannot be made: {error.strerror or error}.",
                                remedy="Check its permissions and the disk.") from error
         self.lock = WriterLock(directory)
-        self._open: dict[str, Collection] = {}
+        self._kind, self._open = kind, dict[str, Collection]()
         self._guard = threading.RLock()
 
     def create(self, name: str, dim: int, metric: str = "cosine", index: Any = None,
@@ -111,7 +112,7 @@ class Database:
                 self._open.pop(name).close()
             if name not in self.names():
                 raise self._missing(name)
-            self._open[name] = Collection(self._directory / name, self.lock)
+            self._open[name] = self._kind(self._directory / name, self.lock)
             return self._open[name]
 
     def _missing(self, name: str) -> NotFound:

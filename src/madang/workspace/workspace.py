@@ -28,6 +28,7 @@ from madang.workspace import moving
 from madang.workspace import reembed as reembedding
 from madang.workspace.questions import Question, questions_of
 from madang.workspace.reembed import ReembedReport, TextOf, Turned
+from madang.workspace.through import SharedDatabase
 
 if TYPE_CHECKING:
     from madang.store.parquet_import import Loaded
@@ -65,7 +66,7 @@ class Workspace:
                                remedy="Make one with: madang ingest PATH, or name another with --workspace DIR.")
             self.path.mkdir(parents=True, exist_ok=True)
             self.settings = settings.load(self.path)
-            self._database = Database(self.path)
+            self._database: Database = SharedDatabase(self.path)
         except (OSError, RuntimeError) as error:
             if isinstance(error, MadangError):
                 raise
@@ -312,6 +313,11 @@ class Workspace:
         import stopped."""
         return moving.import_parquet(self._database, Path(path), name, metric=metric, index=index, skip=skip,
                                      sources=sources, progress=progress)
+
+    @property
+    def store(self) -> Database:
+        """What keeps the collections."""
+        return self._database
 
     def close(self) -> None:
         """Close all collections and let another process write."""
