@@ -10,13 +10,13 @@ from typing import Any
 from madang.base.errors import Conflict, InvalidInput
 from madang.base.records import Filter, Match, Record
 from madang.models.protocol import Embedder
-from madang.store import Collection, Fusion, filters
+from madang.store import Collection, Fusion
 from madang.store.backends.sharing import Shared
 from madang.workspace import Workspace
 from madang.workspace.workspace import DEFAULT_DIRECTORY
 
-_PAGE = 1000
-MOST = 10_000        # matches of one query
+_FETCHED = 1000
+MOST = 10_000        # matches of one query, ids of one page
 
 # Stores of one process that name one directory share it: a workspace is written by one holder.
 _workspaces: Shared[Workspace] = Shared(lambda _, workspace: workspace.close())
@@ -84,13 +84,11 @@ class Place:
     def matching(self, filter: Filter | None = None) -> Iterator[Record]:  # noqa: A002
         """Every record that a filter matches, in the order of ids."""
         found = self.found()
-        tree = None if not filter else filters.parse(filter)
         cursor: str | None = None
         while found is not None:
-            page = found.list_ids(limit=_PAGE, cursor=cursor, namespace=self.namespace)
-            for record in found.fetch(page.ids, self.namespace).values():
-                if tree is None or tree.matches(record.metadata):
-                    yield record
+            page = found.list_ids(limit=MOST, cursor=cursor, namespace=self.namespace, filter=filter or None)
+            for start in range(0, len(page.ids), _FETCHED):
+                yield from found.fetch(page.ids[start:start + _FETCHED], self.namespace).values()
             cursor = page.cursor
             if cursor is None:
                 return
@@ -106,10 +104,10 @@ class Place:
             return found.delete(filter=filter, namespace=self.namespace)
         return found.delete(delete_all=True, namespace=self.namespace)
 
-    def count(self) -> int:
-        """How many records there are."""
+    def count(self, filter: Filter | None = None) -> int:  # noqa: A002
+        """How many records there are, or match a filter."""
         found = self.found()
-        return 0 if found is None else found.stats().namespaces.get(self.namespace, 0)
+        return 0 if found is None else found.count(filter or None, self.namespace)
 
     def search(self, top_k: int, vector: Any = None, text: str | None = None, filter: Filter | None = None,  # noqa: A002
                values: bool = False, fusion: Fusion | None = None) -> list[Match]:
