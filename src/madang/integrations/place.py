@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,22 @@ class Place:
         self.path = given.path if isinstance(given, Workspace) else Path(given).expanduser().absolute()
         self.name, self.namespace, self.metric, self.index = collection, namespace, metric, index
         self._opened: Workspace | None = None
+        self._opening = threading.Lock()
 
     @property
     def workspace(self) -> Workspace:
         """The workspace, opened."""
         if self._given is not None:
             return self._given
-        if self._opened is None:
-            self._opened = _workspaces.acquire(str(self.path), lambda: Workspace(self.path))
-        return self._opened
+        with self._opening:
+            if self._opened is None:
+                self._opened = _workspaces.acquire(self._shared, lambda: Workspace(self.path))
+            return self._opened
+
+    @property
+    def _shared(self) -> str:
+        """One name of the directory, however it was written."""
+        return str(self.path.resolve())
 
     def found(self) -> Collection | None:
         """The collection, or None while nothing was written."""
@@ -121,7 +129,8 @@ class Place:
 
     def close(self) -> None:
         """Let go of a workspace that this opened; the next use opens it again."""
-        if self._opened is not None:
-            self._opened = None
-            _workspaces.release(str(self.path))
+        with self._opening:
+            if self._opened is not None:
+                self._opened = None
+                _workspaces.release(self._shared)
 
