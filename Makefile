@@ -9,7 +9,7 @@ BUILT_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernel/*)
 FULL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test sanitize backends clients integrations conformance soak fuzz lint bench docs models clean
+.PHONY: help demo serve test sanitize backends clients integrations examples conformance soak fuzz lint bench docs models clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -114,15 +114,37 @@ PINECONES := 3.2 7.3 8.1 9.1 10.2
 clients: $(PINECONES:%=.venv-clients/pinecone-%/installed) $(VENV)/installed-dev  ## programs written for the services we stand in for
 	@$(BIN)/python -m pytest tests/serve/clients --override-ini addopts="-ra --strict-markers --import-mode=importlib"
 
-# Stores for other libraries, with those libraries' own suites.
+# Stores for other libraries, with those libraries' own suites; one of them is published with its tests, which wait half a
+# minute after every write, as they must at the service.
+INTEGRATED := "langchain-tests>=1.1" "langchain-pinecone>=0.2.13" "pinecone-haystack==7.0.0" "llama-index-vector-stores-pinecone>=0.9" \
+  "pinecone[asyncio,grpc]" langchain-openai llama-index-llms-openai-like llama-index-embeddings-openai-like hatchling hatch-vcs
 .venv-integrations/installed: $(BUILT_FROM)
 	@$(PYTHON) -m venv .venv-integrations
 	@.venv-integrations/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e ".[dev,langchain,haystack,llama-index]" $(INTEGRATED)
+	@rm -rf .venv-integrations/upstream && mkdir .venv-integrations/upstream
+	@.venv-integrations/bin/python -m pip --disable-pip-version-check -q download --no-deps --no-build-isolation --no-binary :all: \
+	  -d .venv-integrations/upstream pinecone-haystack==7.0.0
+	@tar xzf .venv-integrations/upstream/pinecone_haystack-7.0.0.tar.gz -C .venv-integrations/upstream
+	@sed -i.org 's/_SLEEP_TIME_IN_SECONDS = .*/_SLEEP_TIME_IN_SECONDS = 0/' .venv-integrations/upstream/pinecone_haystack-7.0.0/tests/conftest.py
 	@touch $@
 
-INTEGRATED := "langchain-tests>=1.1" "langchain-pinecone>=0.2.13" "pinecone-haystack>=7.0" "llama-index-vector-stores-pinecone>=0.9"
 integrations: .venv-integrations/installed  ## stores for LangChain, Haystack and LlamaIndex, by those libraries' suites
 	@.venv-integrations/bin/python -m pytest -c tests/integrations/pytest.ini --confcutdir tests tests/integrations
+
+# Programs written for other services and libraries, each with its client in an environment of its own.
+.venv-examples/autogen/installed: NEEDS = "autogen-agentchat==0.7.5" "autogen-ext[openai]==0.7.5"
+.venv-examples/ag2/installed: NEEDS = "ag2[openai]==0.14.0"
+.venv-examples/agent-framework/installed: NEEDS = agent-framework-core agent-framework-openai
+.venv-examples/old/installed: NEEDS = "openai==1.25.*" "httpx<0.28" "pinecone-client==3.2.2" "setuptools<80" \
+  "llama-index-core==0.10.*" "llama-index-vector-stores-pinecone==0.1.*" "llama-index-llms-openai<0.2" "llama-index-embeddings-openai<0.2"
+.venv-examples/%/installed:
+	@echo "installing $(NEEDS) (once)"
+	@$(PYTHON) -m venv $(@D)
+	@$(@D)/bin/python -m pip --disable-pip-version-check -q install $(NEEDS)
+	@touch $@
+
+examples: $(patsubst %,.venv-examples/%/installed,autogen ag2 agent-framework old) .venv-integrations/installed $(VENV)/installed  ## programs of other services' clients, against our server
+	@$(BIN)/python examples/clients/run.py
 
 # What the index is compared with (hnswlib compiles itself for this machine), apart for the same reason.
 .venv-bench/installed: $(BUILT_FROM)
@@ -162,4 +184,4 @@ serve: $(VENV)/installed  ## set up and serve ./courtyard at http://127.0.0.1:78
 	@$(BIN)/madang serve
 
 clean:  ## remove environments and build products
-	rm -rf $(VENV) .venv-conformance .venv-backends .venv-clients .venv-integrations .venv-bench .venv-bench-store .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-conformance .venv-backends .venv-clients .venv-integrations .venv-examples .venv-bench .venv-bench-store .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis

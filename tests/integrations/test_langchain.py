@@ -154,7 +154,8 @@ def test_without_an_embedding_the_workspace_has_one(workspace: Workspace, tmp_pa
 
 def test_stores_share_a_workspace_that_they_name(tmp_path: Path) -> None:
     first = MadangVectorStore(Letters(), workspace=tmp_path / "ws", collection="one")
-    second = MadangVectorStore(Letters(), workspace=str(tmp_path / "ws"), collection="two")
+    (tmp_path / "link").symlink_to(tmp_path / "ws")
+    second = MadangVectorStore(Letters(), workspace=str(tmp_path / "link"), collection="two")
     assert first.similarity_search("nothing there yet") == []
     first.add_texts(["a"], ids=["1"])
     second.add_texts(["b"], ids=["2"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ from typing import Any
 from madang.base.errors import Conflict, InvalidInput
 from madang.base.records import Filter, Match, Record
 from madang.models.protocol import Embedder
-from madang.store import Collection, Fusion, filters
+from madang.store import Collection, Fusion
 from madang.store.backends.sharing import Shared
 from madang.workspace import Workspace
 from madang.workspace.workspace import DEFAULT_DIRECTORY
 
-_PAGE = 1000
-MOST = 10_000        # matches of one query
+_FETCHED = 1000
+MOST = 10_000        # matches of one query, ids of one page
 
 # Stores of one process that name one directory share it: a workspace is written by one holder.
 _workspaces: Shared[Workspace] = Shared(lambda _, workspace: workspace.close())
@@ -35,15 +36,22 @@ class Place:
         self.path = given.path if isinstance(given, Workspace) else Path(given).expanduser().absolute()
         self.name, self.namespace, self.metric, self.index = collection, namespace, metric, index
         self._opened: Workspace | None = None
+        self._opening = threading.Lock()
 
     @property
     def workspace(self) -> Workspace:
         """The workspace, opened."""
         if self._given is not None:
             return self._given
-        if self._opened is None:
-            self._opened = _workspaces.acquire(str(self.path), lambda: Workspace(self.path))
-        return self._opened
+        with self._opening:
+            if self._opened is None:
+                self._opened = _workspaces.acquire(self._shared, lambda: Workspace(self.path))
+            return self._opened
+
+    @property
+    def _shared(self) -> str:
+        """One name of the directory, however it was written."""
+        return str(self.path.resolve())
 
     def found(self) -> Collection | None:
         """The collection, or None while nothing was written."""
@@ -84,13 +92,11 @@ class Place:
     def matching(self, filter: Filter | None = None) -> Iterator[Record]:  # noqa: A002
         """Every record that a filter matches, in the order of ids."""
         found = self.found()
-        tree = None if not filter else filters.parse(filter)
         cursor: str | None = None
         while found is not None:
-            page = found.list_ids(limit=_PAGE, cursor=cursor, namespace=self.namespace)
-            for record in found.fetch(page.ids, self.namespace).values():
-                if tree is None or tree.matches(record.metadata):
-                    yield record
+            page = found.list_ids(limit=MOST, cursor=cursor, namespace=self.namespace, filter=filter or None)
+            for start in range(0, len(page.ids), _FETCHED):
+                yield from found.fetch(page.ids[start:start + _FETCHED], self.namespace).values()
             cursor = page.cursor
             if cursor is None:
                 return
@@ -106,10 +112,10 @@ class Place:
             return found.delete(filter=filter, namespace=self.namespace)
         return found.delete(delete_all=True, namespace=self.namespace)
 
-    def count(self) -> int:
-        """How many records there are."""
+    def count(self, filter: Filter | None = None) -> int:  # noqa: A002
+        """How many records there are, or match a filter."""
         found = self.found()
-        return 0 if found is None else found.stats().namespaces.get(self.namespace, 0)
+        return 0 if found is None else found.count(filter or None, self.namespace)
 
     def search(self, top_k: int, vector: Any = None, text: str | None = None, filter: Filter | None = None,  # noqa: A002
                values: bool = False, fusion: Fusion | None = None) -> list[Match]:
@@ -123,7 +129,8 @@ class Place:
 
     def close(self) -> None:
         """Let go of a workspace that this opened; the next use opens it again."""
-        if self._opened is not None:
-            self._opened = None
-            _workspaces.release(str(self.path))
+        with self._opening:
+            if self._opened is not None:
+                self._opened = None
+                _workspaces.release(self._shared)
 

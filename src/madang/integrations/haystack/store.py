@@ -150,7 +150,7 @@ class MadangDocumentStore:
 
     def count_documents_by_filter(self, filters: Filters) -> int:
         """How many a filter matches."""
-        return sum(1 for _ in self._place.matching(compiled(filters)))
+        return self._place.count(compiled(filters))
 
     def search(self, *, query_embedding: list[float] | None = None, query: str | None = None,
                filters: Filters | None = None, top_k: int = 10, fusion: Fusion | None = None) -> list[Document]:
