@@ -59,7 +59,7 @@ def test_a_decomposed_name_is_the_same_collection(database: Database) -> None:
 HOLD = """
 import sys
 from pathlib import Path
-from madang.store import Database
+from madang.store import Collection, Database
 database = Database(Path(sys.argv[1]))
 database.create("held", 3)
 print("ready", flush=True)
@@ -95,7 +95,7 @@ FULL = OSError(errno.ENOSPC, "No space left on device")
     (schema, "create", FULL, r"No space left on device; nothing was changed\. Free some space"),
     (schema, "create", PermissionError(errno.EACCES, "Permission denied"), r"Permission denied; .* Check its permissions"),
     (schema, "create", sqlite3.OperationalError("database or disk is full"), "nothing was changed. Free some space"),
-    (database_module, "Collection", InvalidInput("no room to open it; nothing was changed."), "no room to open it"),
+    (Collection, "__init__", InvalidInput("no room to open it; nothing was changed."), "no room to open it"),
 ])
 def test_a_collection_that_could_not_be_made_is_not_there(database: Database, tmp_path: Path,
                                                           monkeypatch: pytest.MonkeyPatch, place: Any, name: str,

@@ -26,6 +26,7 @@ Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 JSON = b"application/json"
 _T = TypeVar("_T")
 _SLOWEST = 16_384          # bytes a second that a long body has to come with, beside the time that it has anyway
+WHOLE = "madang.whole"      # in a request's scope: its body has come, and is not to be waited for
 _log = logging.getLogger("madang.serve")
 
 
@@ -115,10 +116,14 @@ class Bodies:
     def __init__(self, most_bytes: int, timeout_s: float, setting: str = "max_body_mb") -> None:
         self._most_bytes, self._timeout_s, self._setting = most_bytes, timeout_s, setting
 
-    async def whole(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes | None:
-        """None where the caller went away. Raises `TooLarge`, or `Refused` for a body that does not come."""
+    async def whole(self, headers: Mapping[bytes, bytes], receive: Receive, there: bool = False) -> bytes | None:
+        """None where the caller went away; `there`: it need not be waited for. Raises `TooLarge`, or `Refused` for a
+        body that does not come."""
         self._check_told(headers)
-        message = await self._next(receive, asyncio.get_running_loop().time(), 0)
+        if there:
+            message: Mapping[str, Any] = await receive()
+        else:
+            message = await self._next(receive, asyncio.get_running_loop().time(), 0)
         if message["type"] == "http.request" and not message.get("more_body"):      # most bodies come at once
             body: bytes = message.get("body", b"")
             if len(body) > self._most_bytes:
@@ -183,7 +188,7 @@ class Door:
             identity = self._admit(dialect.key(headers), scope)
             if identity.collections is not None and "index" in parts:
                 identity = identity.at(parts["index"])     # a dialect's index is a collection
-            body = await self._bodies.whole(headers, receive)
+            body = await self._bodies.whole(headers, receive, WHOLE in scope)
             if body is None:
                 return identity.name
             request = Request(scope["method"], scope["path"], headers, scope["query_string"], body, identity,

@@ -82,6 +82,15 @@ class Current:
             yield
 
     @property
+    def trusted(self) -> bool:
+        """Whether the view is known to be up to date without looking at the file."""
+        return not self._closed and self._view is not None and self._trusts(
+            None if self._pulse is None else self._pulse.read(), time.monotonic())
+
+    def _trusts(self, seen: bytes | None, now: float) -> bool:
+        return seen is not None and seen == self._seen and now < self._trusted_until
+
+    @property
     def dim(self) -> int:
         return self.embedding.dim
 
@@ -90,7 +99,7 @@ class Current:
             raise InvalidInput(f"collection {self._path.parent.name!r} is closed.", remedy="Open the workspace again.")
         seen = None if self._pulse is None else self._pulse.read()      # before what it tells about
         now = time.monotonic()
-        if seen is not None and seen == self._seen and now < self._trusted_until and self._view is not None:
+        if self._view is not None and self._trusts(seen, now):
             return self._view
         self._check_there()
         view = self._looked()

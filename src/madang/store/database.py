@@ -106,7 +106,7 @@ class Database:
         name = validate.collection_name(name)
         with self._guard:
             known = self._open.get(name)
-            if known is not None and not known.dropped:
+            if known is not None and (known.surely_there or not known.dropped):
                 return known
             if known is not None:  # another process dropped it, and may have made a new one of that name
                 self._open.pop(name).close()

@@ -178,6 +178,12 @@ class Inside:
         """Whether the file this was opened from is gone: another process dropped the collection."""
         return _identity(self._path) != self._file
 
+    @property
+    def surely_there(self) -> bool:
+        """Whether it was looked at a moment ago and nobody has changed anything since, a drop included: costs less than
+        looking."""
+        return self._current.trusted
+
     def _check_there(self) -> None:
         if self.dropped:
             raise NotFound(f"collection {self.name!r} was dropped, or restored, by another process.",
