@@ -11,7 +11,7 @@ import pytest
 
 from madang.base.errors import Conflict, InvalidInput, Locked, NotFound
 from madang.index import Flat
-from madang.store import Database, schema
+from madang.store import Collection, Database, schema
 from madang.store import database as database_module
 
 
