@@ -119,7 +119,7 @@ def test_an_index_for_a_model(pinecone: httpx.Client, served: tuple[Workspace, s
 
 @pytest.mark.parametrize(("embed", "status"), [
     ({"model": "nobody/nothing", "field_map": {"text": "t"}}, 404), ({"model": "bundled/static"}, 400), ({}, 400),
-    ({"model": "bundled/static", "field_map": {"text": "t"}, "dimension": 5}, 400)])
+    ({"model": "bundled/static", "field_map": {"text": "t"}, "dimension": 0}, 400)])
 def test_a_bad_model_is_refused(pinecone: httpx.Client, embed: dict[str, Any], status: int) -> None:
     said(pinecone.post("/indexes/create-for-model", json={"name": "bad-model", "cloud": "a", "region": "b", "embed": embed}), status)
     said(pinecone.get("/indexes/bad-model"), 404)
