@@ -10,7 +10,7 @@ from madang.base.errors import InvalidInput
 from madang.base.records import Record, SparseVector, Vector
 from madang.serve import document_filters
 from madang.serve.document_filters import Conditions
-from madang.serve.document_text import Found, Scoring, narrowest
+from madang.serve.document_text import Found, Scoring
 from madang.serve.documents import Documents
 from madang.serve.pinecone_records import narrowed, told_score
 from madang.store import Collection
@@ -73,7 +73,7 @@ def _by_words(documents: Documents, asked: Search, where: Conditions, namespace:
         found = collection.query(text=" ".join(word.text for word in words_of(tree)), top_k=asked.top_k,
                                  namespace=namespace, filter=where.metadata, include_metadata=False)
         return [(match.id, match.score) for match in found.matches]      # the index of the store knows it all
-    words = narrowest(tree)
+    words = " ".join(dict.fromkeys(word.text for word in words_of(tree)))
     pool = collection.query(text=words, top_k=_MOST, namespace=namespace, filter=where.metadata, include_document=True)
     candidates = [Found(match.id, documents.texts(match.metadata or {}, match.document)) for match in pool.matches]
     analyzer = collection.analyzer

@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from madang.text.analyzer import Analyzer
-from madang.wire.lucene import Group, Tree, Words
+from madang.wire.lucene import Tree, Words
 
 _K1, _B = 1.2, 0.75
 
@@ -32,17 +31,16 @@ class Scoring:
     def __init__(self, documents: Sequence[Found], fields: Sequence[str], analyzer: Analyzer, total: int) -> None:
         self._documents, self._fields, self._analyzer = documents, fields, analyzer
         self._total = max(total, len(documents))
+        self._read: dict[str, tuple[list[dict[str, float]], list[float], float]] = {}
 
-    @cached_property
-    def _terms(self) -> dict[str, list[dict[str, float]]]:
-        """Of each field, the weighted terms of each document."""
-        return {name: self._analyzer.index_terms([each.texts.get(name, "") for each in self._documents])
-                for name in self._fields}
-
-    @cached_property
-    def _average(self) -> dict[str, float]:
-        lengths = {name: [sum(terms.values()) for terms in rows if terms] for name, rows in self._terms.items()}
-        return {name: sum(each) / len(each) if each else 1.0 for name, each in lengths.items()}
+    def _field(self, name: str) -> tuple[list[dict[str, float]], list[float], float]:
+        """The weighted terms of each document in a field, their lengths, and the average length of those it has."""
+        if name not in self._read:
+            rows = self._analyzer.index_terms([each.texts.get(name, "") for each in self._documents])
+            lengths = [sum(row.values()) for row in rows]
+            having = [length for length in lengths if length]
+            self._read[name] = rows, lengths, sum(having) / len(having) if having else 1.0
+        return self._read[name]
 
     def best(self, tree: Tree, top_k: int) -> list[tuple[str, float]]:
         """Ids and scores of the documents that match, best first; equal ones by id."""
@@ -69,14 +67,14 @@ class Scoring:
         wanted = self._analyzer.query_terms(words.text)
         total: list[float | None] = [None] * len(self._documents)
         for name in fields:
-            rows, average = self._terms[name], self._average[name]
+            rows, lengths, average = self._field(name)
             rarity = {term: self._rarity(sum(term in row for row in rows)) for term in wanted}
             for place, row in enumerate(rows):
                 shared = wanted.keys() & row.keys()
                 if not shared or (words.phrase and not holds_phrase(self._documents[place].texts.get(name, ""),
                                                                     words.text, self._analyzer)):
                     continue
-                room = _K1 * (1 - _B + _B * sum(row.values()) / average)
+                room = _K1 * (1 - _B + _B * lengths[place] / average)
                 score = sum(wanted[term] * rarity[term] * row[term] / (row[term] + room) for term in shared)
                 total[place] = (total[place] or 0.0) + words.boost * score
         return total
@@ -98,18 +96,3 @@ def holds_words(text: str, words: str, analyzer: Analyzer, every: bool) -> bool:
     wanted = {token.term for token in analyzer.tokens(words)}
     there = {token.term for token in analyzer.tokens(text)}
     return bool(wanted) and (wanted <= there if every else bool(wanted & there))
-
-
-def narrowest(tree: Tree) -> str:
-    """Words of which a match holds at least one."""
-    parts: list[str] = []
-
-    def walk(part: Tree) -> None:
-        if isinstance(part, Group):
-            for each in part.must or part.may:
-                walk(each)
-        else:
-            parts.append(part.text)
-
-    walk(tree)
-    return " ".join(parts)

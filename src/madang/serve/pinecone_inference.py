@@ -14,6 +14,7 @@ from madang.models.aliases import Widened
 from madang.models.protocol import Embedder, EmbedKind, Vectors
 from madang.models.sparse import SPARSE_MODELS, TermEmbedder
 from madang.models.tokens import count_tokens
+from madang.serve.access import Identity
 from madang.serve.http import Reply, Request, as_json
 from madang.serve.routes import Routes
 from madang.serve.work import Work
@@ -52,7 +53,7 @@ class Inference:
         control.add("GET", "/models/{name}", self._describe)
 
     async def _embed(self, request: Request) -> Reply:
-        request.identity.require("read")
+        _reads(request.identity)
         wanted = understood(wire.decode_embed, request.json())
         if wanted.model in SPARSE_MODELS:
             return await self._work.long(partial(self._sparse, wanted))
@@ -71,7 +72,7 @@ class Inference:
         return as_json(wire.encode_sparse(self._terms.name, rows, sum(len(each.indices) for each in found)))
 
     async def _rerank(self, request: Request) -> Reply:
-        request.identity.require("read")
+        _reads(request.identity)
         wanted = understood(wire.decode_rerank, request.json())
         self._models.alias(wanted.model, "rerank")
         return await self._work.long(partial(self._ranked, wanted))
@@ -85,7 +86,7 @@ class Inference:
                                           wire.rerank_units(len(wanted.documents))))
 
     def _list(self, request: Request) -> Reply:
-        request.identity.require("read")
+        _reads(request.identity)
         asked = request.parameters()
         kinds, types = asked.get("type"), asked.get("vector_type")
         infos = [self._info(name) for name in self._names()]
@@ -93,7 +94,7 @@ class Inference:
                                    and (types is None or info.vector_type in types)]})
 
     def _describe(self, request: Request) -> Reply:
-        request.identity.require("read")
+        _reads(request.identity)
         name = request.parts["name"]
         if name not in self._names():
             raise NotFound(f"model {name!r:.80} is not known here.", remedy=f"Known: {', '.join(self._names())}.")
@@ -117,6 +118,11 @@ class Inference:
         if len(widths) > 1:
             shared.append(wire.parameter("dimension", widths, resolved.width))
         return ModelInfo(name, "embed", told, "Madang", "dense", resolved.width, widths, parameters=shared)
+
+
+def _reads(identity: Identity) -> None:
+    """Whoever may read anything may use the models: no namespace has to do with them."""
+    identity.require("read", min(identity.namespaces) if identity.namespaces else None)
 
 
 def embedded(embedder: Embedder, texts: Sequence[str], kind: InputType, truncate: Truncate = "END") -> tuple[Vectors,

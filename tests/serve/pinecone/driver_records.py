@@ -6,9 +6,12 @@ prefix for indexes, `check(what, seen, wanted)` fails where the two differ.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
+
+import pinecone
 
 Check = Callable[[str, Any, Any], None]
 TEXTS = {"apple": "An apple is a sweet fruit that grows on trees.", "phone": "Apple Inc. makes telephones and computers.",
@@ -21,9 +24,11 @@ def run(pc: Any, name: str, check: Check) -> None:
     major = int(version("pinecone").partition(".")[0])
     inference(pc, check)
     records(pc, f"{name}-r", check)
+    asyncio.run(asynchronous(f"{name}-b", major, check))
     if major >= 10:
         documents(pc, f"{name}-t", check)
         embedded_documents(pc, f"{name}-e", check)
+        texts_only(pc, f"{name}-o", check)
 
 
 def inference(pc: Any, check: Check) -> None:
@@ -92,6 +97,42 @@ def _id(hit: Any) -> str:
         return str(hit["_id"])
     except (KeyError, TypeError):
         return str(hit.id)
+
+
+async def asynchronous(name: str, major: int, check: Check) -> None:
+    """The same without waiting; documents from version 10 on."""
+    async with pinecone.PineconeAsyncio() if major < 10 else pinecone.AsyncPinecone() as pc:
+        found = await pc.inference.embed(model=MODEL, inputs=["x"], parameters={"input_type": "query"})
+        check("asyncio: embed", len(found.data), 1)
+        ranked = await pc.inference.rerank(model=RERANKER, query="cars", documents=list(TEXTS.values()), top_n=1)
+        check("asyncio: rerank", ranked.data[0].index, 3)
+        await pc.create_index_for_model(name=name, cloud="aws", region="us-east-1",
+                                        embed={"model": MODEL, "field_map": {"text": "chunk_text"}})
+        async with pc.IndexAsyncio(host=(await pc.describe_index(name)).host) as index:
+            await index.upsert_records(namespace="ns", records=[
+                {"_id": identity, "chunk_text": text} for identity, text in TEXTS.items()])
+            hits = (await index.search(namespace="ns", query={"inputs": {"text": "an automobile"}, "top_k": 1})).result.hits
+            check("asyncio: search", [_id(hit) for hit in hits], ["car"])
+        await pc.delete_index(name)
+        if major >= 10:
+            await pc.indexes.create(name=name, schema={"fields": {"body": {"type": "string", "full_text_search": {}}}})
+            async with pc.IndexAsyncio(host=(await pc.indexes.describe(name)).host) as index:
+                await index.documents.upsert(namespace="ns", documents=[{"_id": "a", "body": TEXTS["river"]}])
+                listed = [each.id async for each in index.documents.list(namespace="ns")]
+                check("asyncio: documents", listed, ["a"])
+            await pc.indexes.delete(name)
+
+
+def texts_only(pc: Any, name: str, check: Check) -> None:
+    """A schema without any vector."""
+    pc.indexes.create(name=name, schema={"fields": {"body": {"type": "string", "full_text_search": {}}}})
+    docs = pc.index(name).documents
+    docs.upsert(namespace="__default__", documents=[{"_id": i, "body": text} for i, text in TEXTS.items()])
+    found = docs.search(namespace="__default__", top_k=5, include_fields=["*"],
+                        score_by=[{"type": "text", "query": "flooding rivers", "fields": ["body"]}])
+    check("documents of text only", [each.to_dict().get("body") for each in found.matches], [TEXTS["river"]])
+    check("documents.search: namespace", found.namespace, "__default__")
+    pc.indexes.delete(name)
 
 
 def documents(pc: Any, name: str, check: Check) -> None:

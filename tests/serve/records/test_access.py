@@ -41,6 +41,7 @@ def status(workspace: Workspace, key: str, path: str, **body: Any) -> int:
 def test_what_a_key_allows(workspace: Workspace, embedding: Make, documents: Make, key: str, namespace: str, writes: int,
                            reads: int) -> None:
     embedding(dim=384)
+    assert status(workspace, key, "/embed", json={"model": "pinecone-sparse-english-v0", "inputs": ["x"]}) == 200
     documents({"body": {"type": "string", "full_text_search": {}}})
     records, docs = f"/i/im/records/namespaces/{namespace}", f"/i/doc/namespaces/{namespace}/documents"
     changes = 403 if writes == 403 else 200
