@@ -11,7 +11,6 @@ from madang.models.protocol import Embedder
 from madang.models.providers.extractive import ExtractiveReader, covered
 from madang.text import languages
 
-_MOST_CHARS = 2_000            # of a request or a description that count: embedders read no more either
 # Chosen on twelve requests that one of eight tools fits and twelve that none does: all but one were told apart.
 THRESHOLD_KNOWN, THRESHOLD_FOREIGN = 0.5, 0.3
 
@@ -19,8 +18,6 @@ THRESHOLD_KNOWN, THRESHOLD_FOREIGN = 0.5, 0.3
 def fits(request: str, descriptions: Sequence[str], reader: ExtractiveReader,
          embedders: Sequence[Embedder]) -> tuple[NDArray[np.float64], float]:
     """A score for each description, float64 (n,), and the score from which on one fits."""
-    request = request[:_MOST_CHARS]
-    descriptions = [each[:_MOST_CHARS] for each in descriptions]
     wanted = reader.content_terms(request)
     analyzed = reader.analyzer.index_terms(descriptions)
     shared = covered(wanted, analyzed)
