@@ -205,3 +205,13 @@ def test_stop_and_length(model: ChatModel) -> None:
     assert text_of(ask(model, asked, stop=("paid",))).strip() == "Employees get 25 days of"
     cut = ask(model, asked, max_tokens=3)
     assert (text_of(cut), cut[-1].finish_reason) == ("Employees get 25", "length")
+
+
+@pytest.mark.parametrize("text", ["a" * 2_000_000, "\n" * 1_000_000, " " * 1_000_000 + "?", "A " * 500_000, "./" * 500_000, "[" * 500_000,
+                                  "1," * 500_000, "select " * 200_000, "Query: " * 200_000, "'" * 500_000, "가 " * 500_000])
+def test_no_text_keeps_it_busy(model: ChatModel, text: str) -> None:
+    """Each rule takes time in proportion to what it looks at, and looks at so much only; the suite's own limit tells."""
+    schema = {"type": "object", "properties": {f"path{n}": TEXT for n in range(5_000)}, "required": [f"path{n}" for n in range(5_000)]}
+    ask(model, text, tools=TOOLS)
+    ask(model, Message("system", text), "What is it?", answer_format=AnswerFormat(schema, "s"))
+    ask(model, text, tools=(Tool("path", text, schema),), tool_choice="required")

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from madang.base.errors import MadangError, MissingDependency, ServiceError
+from madang.base.errors import MadangError, MissingDependency, ServiceError, Unsupported
 from madang.serve.access import NotAllowed
 from madang.serve.errors import status_of
 from madang.serve.fetching import Fetcher
@@ -70,7 +70,8 @@ class OpenAI:
     def refused(self, error: MadangError, headers: Mapping[bytes, bytes]) -> Reply:
         status, code, param = _told(error)
         reply = as_json(openai_answers.error(status, str(error), code=code, param=param), status)
-        if status >= 500:      # what could be tried again was, on our side; the official clients heed this
+        if isinstance(error, ServiceError | Unsupported | MissingDependency) and status >= 500:
+            # What could be tried again was, on our side; the official clients heed this.
             reply = Reply(reply.body, status, headers=((b"x-should-retry", b"false"),))
         return reply
 

@@ -26,6 +26,7 @@ from madang.models.providers.reader_material import Material, Result, gather
 from madang.text import languages
 
 _WORDS_A_PIECE = 5
+_MOST_CHARS = 2_000            # of a request or a description by which tools and names are chosen
 _SHORT_RESULT = 1_000          # characters of a tool's result that are told whole; of a longer one what answers
 _DONE = re.compile(r"(?i:reply|respond|answer|say|output|return)\s(?:with\s)?[\"'“`]?([A-Z]{4,20})[\"'”`]?\s"
                    r"(?:when|once|after|if)\b")
@@ -104,7 +105,8 @@ class ReaderChat:
     def _call(self, material: Material, options: ChatOptions) -> ToolCallPiece | str | None:
         """A call; or what is missing for one that fits or must be; None where no tool fits."""
         tools = [tool for tool in options.tools if options.tool_choice != "named" or tool.name == options.tool_name]
-        scores, least = fits(material.request, [_described(tool) for tool in tools], self._reader, self._embedders)
+        scores, least = fits(material.request[:_MOST_CHARS], [_described(tool) for tool in tools], self._reader,
+                             self._embedders)
         must = options.tool_choice in ("required", "named")
         order = sorted(range(len(tools)), key=lambda place: -scores[place])
         fitting = [place for place in order if must or scores[place] >= least]
@@ -121,7 +123,8 @@ class ReaderChat:
         return _text("missing", material.request, tool=lacking[0], missing=lacking[1]) if lacking else None
 
     def _rank(self, text: str, descriptions: Sequence[str]) -> list[float]:
-        scores, least = fits(text[-2_000:], descriptions, self._reader, self._embedders)
+        scores, least = fits(text[-_MOST_CHARS:], [each[:_MOST_CHARS] for each in descriptions], self._reader,
+                             self._embedders)
         return [float(score) if score >= least / 2 else 0.0 for score in scores]
 
     # --- words ---
@@ -191,7 +194,7 @@ class ReaderChat:
 
 def _described(tool: Tool) -> str:
     words = re.sub(r"[_\-.]+|(?<=[a-z])(?=[A-Z])", " ", tool.name)
-    return f"{words}. {tool.description}"
+    return f"{words}. {tool.description[:_MOST_CHARS]}"
 
 
 def _arguments(tool: Tool, material: Material) -> Mapping[str, Any] | list[str]:

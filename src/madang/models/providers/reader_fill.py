@@ -13,7 +13,7 @@ from typing import Any
 
 from madang.models.providers import reader_words as words_of
 
-_MOST_DEPTH = 8
+_MOST_DEPTH, _MOST_VALUES = 8, 500
 _MOST_TEXT = 20_000          # characters that are looked at: the rules are for requests, not for books
 @dataclass(slots=True)
 class Filled:
@@ -39,6 +39,8 @@ class _Filler:
     def __init__(self, root: Mapping[str, Any], text: str, known: Mapping[str, str]) -> None:
         self._root, self._text, self._known = root, text, known
         self._taken: list[tuple[int, int]] = []
+        self._left = _MOST_VALUES
+        self._found: dict[re.Pattern[str], list[re.Match[str]]] = {}
         self.missing: list[str] = []
 
     def value(self, schema: Any, name: str, path: str, required: bool, depth: int) -> Any:
@@ -48,7 +50,8 @@ class _Filler:
         if isinstance(kind, list):
             nullable |= "null" in kind
             kind = next((each for each in kind if each != "null"), None)
-        if depth > _MOST_DEPTH:
+        self._left -= 1
+        if depth > _MOST_DEPTH or self._left < 0:
             found = _NOTHING
         elif kind == "object" or (kind is None and "properties" in schema):
             return self._object(schema, path, required, depth)
@@ -65,8 +68,8 @@ class _Filler:
     def _object(self, schema: Mapping[str, Any], path: str, required: bool, depth: int) -> Any:
         properties = schema.get("properties")
         properties = properties if isinstance(properties, Mapping) else {}
-        needed = schema.get("required")
-        needed = needed if isinstance(needed, list) else []
+        told = schema.get("required")
+        needed = {name for name in told if isinstance(name, str)} if isinstance(told, list) else set[str]()
         before = len(self.missing)
         found = {}
         for name in sorted(properties, key=lambda name: name not in needed):     # what must be there chooses first
@@ -137,7 +140,7 @@ class _Filler:
                            for other in found)]
 
     def _numbers(self) -> Iterator[tuple[int, int, float]]:
-        found = [*words_of.NUMBER.finditer(self._text), *words_of.NUMBER_WORD.finditer(self._text)]
+        found = [*self._matches(words_of.NUMBER), *self._matches(words_of.NUMBER_WORD)]
         for match in sorted(found, key=re.Match.start):
             if not self._is_taken(match.start(), match.end()):
                 word = match[0].lower()
@@ -208,7 +211,7 @@ class _Filler:
         wanted = words | _name_words(str(schema.get("format", "")).replace("date-time", "datetime"))
         for kinds, pattern in words_of.PATTERNS:
             if wanted & kinds:
-                for match in pattern.finditer(self._text):
+                for match in self._matches(pattern):
                     said = match[0].strip(" ,")
                     bare = pattern.pattern == words_of.EXPRESSION.pattern and not words_of.OPERATION.search(said)
                     if not bare and not self._is_taken(*match.span()):
@@ -218,6 +221,12 @@ class _Filler:
             if found is not None:
                 return found
         return self._named() if required and not wanted & words_of.OF_A_KIND else _NOTHING
+
+    def _matches(self, pattern: re.Pattern[str]) -> list[re.Match[str]]:
+        """Where a pattern is, looked for once."""
+        if pattern not in self._found:
+            self._found[pattern] = [*pattern.finditer(self._text)]
+        return self._found[pattern]
 
     def _stated(self, words: frozenset[str]) -> str | None:
         """"city: Seoul", "name is Kim": what is said under the property's own name."""
@@ -230,7 +239,7 @@ class _Filler:
         return self._take(*match.span(1), said) if said else None
 
     def _quoted(self) -> Iterator[tuple[int, int, str]]:
-        for match in words_of.QUOTED.finditer(self._text):
+        for match in self._matches(words_of.QUOTED):
             if not self._is_taken(*match.span()):
                 yield (*match.span(), next(group for group in match.groups() if group is not None))
 
@@ -240,7 +249,7 @@ class _Filler:
 
     def _names(self) -> Iterator[tuple[int, int, str]]:
         """Capitalised words that are names by all we can tell, where they stand."""
-        for match in words_of.NAME.finditer(self._text):
+        for match in self._matches(words_of.NAME):
             start, said = match.start(), match[0]
             while said:
                 first, _, rest = said.partition(" ")
@@ -281,7 +290,7 @@ class _Filler:
 
     def _korean(self, particles: frozenset[str]) -> Iterator[tuple[int, int, str]]:
         """Korean words without their particle; only with one of `particles`, where any are named."""
-        for match in re.finditer("[가-힣]{2,}", self._text):
+        for match in self._matches(words_of.KOREAN):
             particle = words_of.PARTICLE.search(match[0])
             cut = particle.start() if particle and particle.start() > 1 else len(match[0])
             stem, told = match[0][:cut], match[0][cut:]

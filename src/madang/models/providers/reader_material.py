@@ -18,7 +18,7 @@ _INSTRUCTION = re.compile(
     r"use the (?:following|given)|"
     r"answer (?:the|in|using|only)|based on the|if you (?:don'?t|do not) know|please (?:answer|respond)|"
     r"당신은|다음 (?:문맥|내용|글)|주어진|아래 (?:문맥|내용|글))", re.IGNORECASE)
-_MOST_CHARS, _MOST_PASSAGES = 400_000, 1_000
+_MOST_CHARS, _MOST_PASSAGES, _MOST_EARLIER = 400_000, 1_000, 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ def gather(messages: Sequence[Message]) -> Material:
     """Read a conversation: the last message of a user asks; texts around the question, and tools' results, answer."""
     users = [place for place, message in enumerate(messages) if message.role == "user" and message.content.strip()]
     asking = users[-1] if users else -1
-    request = messages[asking].content.strip() if users else ""
+    request = messages[asking].content[:_MOST_CHARS].strip() if users else ""
     question, rest = split(request)
     names = {call.id: call.name for message in messages for call in message.tool_calls}
     results = [Result(names.get(message.tool_call_id, message.name), message.content)
@@ -52,7 +52,7 @@ def gather(messages: Sequence[Message]) -> Material:
     texts = [rest]
     texts += [message.content for place, message in enumerate(messages)
               if place != asking and message.role in ("system", "user", "tool")]
-    earlier = "\n".join(messages[place].content for place in users[:-1][-3:])
+    earlier = "\n".join(messages[place].content[:_MOST_EARLIER] for place in users[:-1][-3:])
     return Material(request, question, passages(texts), results, earlier)
 
 

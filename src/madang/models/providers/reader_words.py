@@ -47,7 +47,8 @@ NOT_NAMES = frozenset(word for line in (
     "hello hi hey let in on at to from for of it this that there monday tuesday wednesday thursday friday saturday",
     "sunday january february march april june july august september october november december",
     "they he she we you his her their its us me them") for word in line.split())
-NAME = re.compile(r"[A-Z][\w'’&.-]*(?:[ ](?:(?:of|de|la|the) )?[A-Z][\w'’&-]*)*")
+NAME = re.compile(r"[A-Z][\w'’&.-]*(?:[ ](?:(?:of|de|la|the) )?[A-Z][\w'’&-]*){0,7}")
+KOREAN = re.compile("[가-힣]{2,}")
 PARTICLE = re.compile("(?:에서부터|에서의|에서|에게|으로|까지|부터|이랑|하고|에|의|은|는|이|가|을|를|로|와|과|랑|도)$")
 NOT_NAMES_KO = frozenset(word for line in (
     "날씨 알려줘 알려주세요 알려 어때 어떤가요 어때요 오늘 내일 모레 지금 현재 검색 찾아줘 찾아 보여줘 보여 예약",
