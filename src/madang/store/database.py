@@ -26,8 +26,8 @@ from madang.text.analyzer import default_analyzer
 class Database:
     """Every collection is a directory under `directory/collections`; SQLite in it is the truth."""
 
-    def __init__(self, directory: Path, kind: type[Collection] = Collection) -> None:
-        """`kind`: what `open` makes."""
+    def __init__(self, directory: Path, kind: type[Collection] | None = None) -> None:
+        """`kind`: what `open` makes, where that is more than a `Collection`."""
         self._directory = directory / "collections"
         try:
             _make_directory(self._directory)
@@ -112,7 +112,7 @@ class Database:
                 self._open.pop(name).close()
             if name not in self.names():
                 raise self._missing(name)
-            self._open[name] = self._kind(self._directory / name, self.lock)
+            self._open[name] = (self._kind or Collection)(self._directory / name, self.lock)
             return self._open[name]
 
     def _missing(self, name: str) -> NotFound:
