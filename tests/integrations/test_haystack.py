@@ -25,9 +25,11 @@ import madang
 from madang.base.errors import InvalidInput
 from madang.integrations.haystack import (
     MadangBM25Retriever,
+    MadangDocumentEmbedder,
     MadangDocumentStore,
     MadangEmbeddingRetriever,
     MadangHybridRetriever,
+    MadangTextEmbedder,
 )
 from madang.integrations.haystack.documents import as_document, as_record
 from madang.integrations.haystack.filters import compiled
@@ -286,3 +288,29 @@ def test_a_pipeline_is_written_and_read(tmp_path: Path) -> None:
     store.close()
     with pytest.raises(InvalidInput, match="MadangDocumentStore"):
         MadangBM25Retriever(document_store=InMemoryDocumentStore())  # type: ignore[arg-type]
+
+
+def test_the_embedder_is_the_workspaces(workspace: Workspace) -> None:
+    store = MadangDocumentStore(workspace=workspace)
+    given = [Document(content="Everybody has fifteen days of annual leave.", meta={"title": "Leave"}),
+             Document(content="The office opens at nine.", meta={"title": None}), Document(meta={"title": "Empty"})]
+    embedder = MadangDocumentEmbedder(workspace=workspace, meta_fields_to_embed=["title"], embedding_separator=": ")
+    documents = embedder.run(given)["documents"]
+    assert {document.embedding for document in given} == {None}
+    expected = workspace.models.embedder("bundled/minilm").embed(
+        ["Leave: Everybody has fifteen days of annual leave.", "The office opens at nine.", "Empty: "])
+    assert [document.embedding for document in documents] == expected.tolist()
+    assert embedder.run([]) == {"documents": []}
+    store.write_documents(documents)
+    pipeline = Pipeline()
+    pipeline.add_component("embed", MadangTextEmbedder(workspace=workspace, model="bundled/minilm"))
+    pipeline.add_component("retrieve", MadangEmbeddingRetriever(document_store=store, top_k=1))
+    pipeline.connect("embed.embedding", "retrieve.query_embedding")
+    found = pipeline.run({"embed": {"text": "vacation days"}})["retrieve"]["documents"]
+    assert found[0].content == "Everybody has fifteen days of annual leave."
+    for each in (embedder, MadangTextEmbedder(workspace=workspace, model="bundled/static")):
+        assert type(each).from_dict(each.to_dict()).to_dict() == each.to_dict()
+    with pytest.raises(InvalidInput, match="MadangDocumentEmbedder"):
+        pipeline.get_component("embed").run(given)
+    with pytest.raises(InvalidInput, match="list of Document"):
+        embedder.run("text")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A Haystack document store in a workspace, and its retrievers.
+"""A Haystack document store in a workspace, its retrievers, and the workspace's embedder.
 
     from madang.integrations.haystack import MadangDocumentStore, MadangHybridRetriever
 
@@ -12,6 +12,7 @@ included, and are applied before a search.
 from madang.integrations.libraries import required
 
 with required("haystack", "haystack"):
+    from madang.integrations.haystack.embedders import MadangDocumentEmbedder, MadangTextEmbedder
     from madang.integrations.haystack.retrievers import (
         MadangBM25Retriever,
         MadangEmbeddingRetriever,
@@ -19,4 +20,5 @@ with required("haystack", "haystack"):
     )
     from madang.integrations.haystack.store import MadangDocumentStore
 
-__all__ = ["MadangBM25Retriever", "MadangDocumentStore", "MadangEmbeddingRetriever", "MadangHybridRetriever"]
+__all__ = ["MadangBM25Retriever", "MadangDocumentEmbedder", "MadangDocumentStore", "MadangEmbeddingRetriever",
+           "MadangHybridRetriever", "MadangTextEmbedder"]
