@@ -21,7 +21,7 @@ KEYS = [(section, field.name) for section, kind in SECTIONS.items() for field in
 OTHER = {str: ('"other"', "other"), int: ("107", "107"), float: ("123.5", "123.5"), bool: ("true", "true"),
          tuple[str, ...]: ('["a", "b"]', "a, b")}
 THIRD = {str: "third", int: "109", float: "99.25", bool: "false", tuple[str, ...]: "c"}
-WORDS = {"log": (('"json"', "json"), "off")}       # of a key that takes some texts only
+WORDS = {"log": (('"json"', "json"), "off"), "mode": (('"record"', "record"), "replay")}       # of a key that takes some texts only
 READ = {bool: {"true": True, "false": False}.get, tuple[str, ...]: lambda text: tuple(text.split(", "))}
 
 
@@ -169,7 +169,7 @@ def test_aliases_are_names_of_any_kind(write: Any) -> None:
 
 
 @pytest.mark.parametrize(("toml", "phrases"), [
-    ("[model]\nchat = 'x'\n", ["unknown section [model]", "models, retrieval, ingest, serve, services.NAME"]),
+    ("[model]\nchat = 'x'\n", ["unknown section [model]", "models, retrieval, ingest, serve, cache, local, services.NAME"]),
     ("top_k = 3\n", ["unknown section [top_k]"]),
     ("[retrieval]\ntopk = 3\n", ["unknown key 'topk' in [retrieval]", "Known: top_k,"]),
     ("[services.local]\nurl = 'x'\n", ["unknown key 'url' in [services.local]", "base_url"]),

@@ -37,8 +37,14 @@ class Service:
 
     base_url: str = "https://api.openai.com/v1"
     api_key: str = field(default="", repr=False)   # a repr ends up in logs; a key must not
-    timeout_s: float = 60.0            # for one request: connecting, and each wait for data
+    timeout_s: float = 60.0            # for one request: each wait for data, and for a turn
+    connect_timeout_s: float = 10.0    # until it takes the connection; never longer than timeout_s
     retries: int = 3
+    concurrency: int = 16              # requests under way at a time; more wait for their turn
+    break_after: int = 5               # calls that fail in a row until it is left alone; 0: never
+    break_s: float = 30.0              # how long, before one call tries it again
+    price_in: float = 0.0              # of a million tokens read, in your currency; for reports
+    price_out: float = 0.0             # of a million tokens written
     kind: str = "openai_compatible"    # the provider (entry point) that speaks to it
 
 
@@ -90,6 +96,26 @@ class Serve:
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """Answers of services and of models of your own that are kept; see `madang.models.cache`."""
+
+    mode: str = "off"                      # "off", "on", "record" or "replay"
+    path: str = ""                         # the file; in the workspace unless it says otherwise
+    max_mb: float = 256.0
+    sampled: bool = False                  # "on" keeps chats with a temperature, too
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Models that run in this process: sentence_transformers, transformers, diffusers."""
+
+    device: str = ""                       # "cpu", "cuda", "cuda:1", "mps"; the best there is unless it says otherwise
+    batch: int = 32                        # texts or answers computed together
+    max_tokens: int = 512                  # of an answer where the caller sets no bound
+    download: bool = True                  # whether what is not on this machine is fetched from its hub
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything configurable, validated."""
 
@@ -97,20 +123,24 @@ class Settings:
     retrieval: Retrieval = field(default_factory=Retrieval)
     ingest: Ingest = field(default_factory=Ingest)
     serve: Serve = field(default_factory=Serve)
+    cache: Cache = field(default_factory=Cache)
+    local: Local = field(default_factory=Local)
     services: dict[str, Service] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)    # another name of a model -> "PROVIDER/MODEL"
 
 
-SECTIONS: dict[str, type[Any]] = {"models": Models, "retrieval": Retrieval, "ingest": Ingest, "serve": Serve}
+SECTIONS: dict[str, type[Any]] = {"models": Models, "retrieval": Retrieval, "ingest": Ingest, "serve": Serve,
+                                 "cache": Cache, "local": Local}
 # Every number is at least its minimum; zero weights switch one side of hybrid retrieval off.
 _MINIMUM = {"top_k": 1, "rrf_k": 1, "dense_weight": 0, "lexical_weight": 0, "chunk_chars": 100,
             "max_file_mb": 0.001, "timeout_s": 0.001, "retries": 0,
             "port": 0, "threads": 1, "max_waiting": 1, "max_connections": 1, "max_body_mb": 0.001,
             "max_upload_mb": 0.001, "max_batch": 1, "max_dim": 1, "max_top_k": 1, "rate_per_s": 0,
             "rate_burst": 1, "body_timeout_s": 0.001, "grace_s": 0, "max_fetch_mb": 0.001,
-            "fetch_timeout_s": 0.001, "warm": 0}
+            "fetch_timeout_s": 0.001, "warm": 0, "connect_timeout_s": 0.001, "concurrency": 1, "break_after": 0,
+            "break_s": 0, "price_in": 0, "price_out": 0, "max_mb": 0.1, "batch": 1, "max_tokens": 1}
 _MAXIMUM = {"port": 65535, "max_dim": 20_000, "max_top_k": 10_000}
-_WORDS = {"log": ("text", "json", "off")}
+_WORDS = {"log": ("text", "json", "off"), "mode": ("off", "on", "record", "replay")}
 _T = TypeVar("_T")
 
 

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from madang.base import registry
 from madang.base.errors import InvalidInput, NotFound
 from madang.base.settings import Settings
 from madang.models import aliases
 from madang.models.aliases import AliasRole, Resolved, Widened
+from madang.models.cache import Mode, ResponseCache
+from madang.models.cached import cached
 from madang.models.protocol import ChatModel, Embedder, ImageGenerator, Provider, Reader, Reranker
 
 
 class Models:
-    """Resolves names for one workspace and keeps what it loaded, so that weights are read once."""
+    """Resolves names for one workspace and keeps what it loaded, so that weights are read once.
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    `folder` is where its files may be: the cache, which is opened with the first model that needs it.
+    """
+
+    def __init__(self, settings: Settings, folder: Path | None = None) -> None:
+        self._settings, self._folder = settings, folder
+        self._cache: ResponseCache | None = None
         self._providers: dict[str, Provider] = {}
         self._loaded: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
@@ -68,13 +75,46 @@ class Models:
         """Whether `name` reads extractively instead of chatting."""
         return name == "bundled/reader"
 
+    def close(self) -> None:
+        """Close the cache and what the providers hold open. Models that were handed out are of no use then."""
+        with self._lock:
+            for provider in self._providers.values():
+                closing = getattr(provider, "close", None)
+                if closing is not None:
+                    closing()
+            if self._cache is not None:
+                self._cache.close()
+            self._providers.clear()
+            self._loaded.clear()
+            self._cache = None
+
     def _get(self, role: str, name: str) -> Any:
         key = (role, name)
         with self._lock:   # two threads that ask at once get the same weights
             if key not in self._loaded:
                 provider, model = self._split(name)
-                self._loaded[key] = getattr(self._provider(provider), role)(model)
+                found = getattr(self._provider(provider), role)(model)
+                self._loaded[key] = self._kept(role, provider, found)
             return self._loaded[key]
+
+    def _kept(self, role: str, provider: str, model: Any) -> Any:
+        """The model behind the cache, if there shall be one. What is bundled costs less than looking it up."""
+        chosen = self._settings.cache
+        if chosen.mode == "off" or provider == "bundled":
+            return model
+        if self._cache is None:
+            self._cache = ResponseCache(self._cache_path(), cast(Mode, chosen.mode), int(chosen.max_mb * 1_000_000))
+        service = self._settings.services.get(provider)
+        # Neither a query nor a name before the host: they may hold a key.
+        at = "" if service is None else service.base_url.partition("?")[0].rpartition("@")[2]
+        return cached(role, model, self._cache, at=at, sampled=chosen.sampled)
+
+    def _cache_path(self) -> Path:
+        path = Path(self._settings.cache.path or "cache.db").expanduser()
+        if self._folder is None and not path.is_absolute():
+            raise InvalidInput("[cache] path must be absolute where there is no workspace.",
+                               remedy="Set MADANG_CACHE_PATH.")
+        return path if self._folder is None else self._folder / path
 
     @staticmethod
     def _split(name: str) -> tuple[str, str]:

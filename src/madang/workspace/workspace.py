@@ -73,7 +73,7 @@ class Workspace:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else error
             raise InvalidInput(f"workspace {given} cannot be used: {reason}.",
                                remedy="Name a directory you may write to.") from error
-        self.models = Models(self.settings)
+        self.models = Models(self.settings, self.path)
 
     # Documents
 
@@ -321,7 +321,10 @@ class Workspace:
 
     def close(self) -> None:
         """Close all collections and let another process write."""
-        self._database.close()
+        try:
+            self.models.close()
+        finally:
+            self._database.close()
 
     def __enter__(self) -> Self:
         return self

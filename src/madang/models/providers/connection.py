@@ -26,15 +26,13 @@ from urllib.parse import urlsplit
 from madang.base.errors import InvalidInput, ServiceError
 from madang.base.settings import FILE_NAME, Service, variable
 from madang.models.providers.cancelling import Cancelled, watched
+from madang.models.providers.resilience import Breaker, Slots, wait_s
 from madang.wire import openai
 
 if TYPE_CHECKING:
     import httpx
 
 _T = TypeVar("_T")
-_FIRST_WAIT_S = 0.5              # before the second attempt; doubles up to the longest
-_LONGEST_WAIT_S = 8.0
-_LONGEST_RETRY_AFTER_S = 60.0    # a service may ask for hours; nobody waits that long for an answer
 _LONGEST_TIMEOUT_S = 86_400.0    # sockets refuse astronomical timeouts
 _ERROR_BODY_BYTES = 1 << 16
 _SHORTEST_SECRET = 8             # "none", "ollama" and the like are no secrets but words
@@ -62,19 +60,23 @@ class _Trouble(Exception):
 
 
 class Connection:
-    """To the service `name`. Threads may share it. `sleep` waits between attempts, `rng` draws how long.
+    """To the service `name`. Threads may share it. `sleep` waits between attempts, `rng` draws how long, `clock` tells
+    seconds.
 
     Raises:
         InvalidInput: `service.base_url` is no http(s) address, or `service.api_key` cannot be sent.
     """
 
     def __init__(self, name: str, service: Service, sleep: Callable[[float], None],
-                 rng: random.Random) -> None:
+                 rng: random.Random, clock: Callable[[], float]) -> None:
         self.name = name
         self._url, self._query = _checked_url(name, service.base_url)
         self._key = _checked_key(name, service.api_key)
         self._timeout_s = min(service.timeout_s, _LONGEST_TIMEOUT_S)
+        self._connect_s = min(service.connect_timeout_s, self._timeout_s)
         self._retries = service.retries
+        self._slots = Slots(name, service.concurrency, self._timeout_s)
+        self._breaker = Breaker(name, service.break_after, service.break_s, clock)
         self._sleep, self._rng = sleep, rng
         self._loopback = _is_loopback(urlsplit(self._url).hostname or "")
         self._table = f"[services.{name}] of {FILE_NAME}"
@@ -101,32 +103,32 @@ class Connection:
         for key in objected:
             body = openai.without(body, key)
         attempt, started = 1, False
-        while True:
-            try:
-                with closing(self._attempt(path, body, decode, cancelled)) as items:
-                    for item in items:
-                        started = True
-                        yield item
-                return
-            except _Trouble as trouble:
-                refusal = trouble.failure if trouble.status in (400, 422) else None
-                objection = openai.objection(body, refusal) if refusal else None
-                if objection:   # not an attempt: each key is refused only once
-                    objected.append(objection)
-                    body = openai.without(body, objection)
-                    continue
-                gone = cancelled is not None and cancelled.is_set()
-                if started or gone or not trouble.retryable or attempt > self._retries:
-                    raise trouble.error(attempt, self._key) from trouble.__cause__
-                wait_s = self._wait_s(attempt, trouble.wait_s)
-            self._sleep(wait_s)
-            attempt += 1
-
-    def _wait_s(self, attempt: int, asked_s: float | None) -> float:
-        """Exponential backoff with full jitter, unless the service says how long."""
-        if asked_s is not None:
-            return min(asked_s, _LONGEST_RETRY_AFTER_S)
-        return self._rng.uniform(0.0, min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2.0 ** min(attempt - 1, 16)))
+        with self._breaker.enter() as call:
+            while True:
+                try:
+                    with self._slots.taken(), closing(self._attempt(path, body, decode, cancelled)) as items:
+                        for item in items:
+                            started = True
+                            call.succeeded()
+                            yield item
+                    return
+                except _Trouble as trouble:
+                    refusal = trouble.failure if trouble.status in (400, 422) else None
+                    objection = openai.objection(body, refusal) if refusal else None
+                    if objection:   # not an attempt: each key is refused only once
+                        objected.append(objection)
+                        body = openai.without(body, objection)
+                        continue
+                    gone = cancelled is not None and cancelled.is_set()
+                    last = attempt > (0 if call.probe else self._retries)
+                    if started or gone or last or not trouble.retryable:
+                        error = trouble.error(attempt, self._key)
+                        if not gone:
+                            call.failed(trouble.kind, error.message.rstrip("."))
+                        raise error from trouble.__cause__
+                    pause_s = wait_s(attempt, trouble.wait_s, self._rng)
+                self._sleep(pause_s)
+                attempt += 1
 
     def _attempt(self, path: str, body: dict[str, Any],
                  decode: Callable[[httpx.Response], Iterator[_T]],
@@ -159,7 +161,7 @@ class Connection:
         with self._lock:
             if self._client is None:
                 try:
-                    self._client = _client(self._url, self._loopback, self._timeout_s)
+                    self._client = _client(self._url, self._loopback, self._timeout_s, self._connect_s)
                 except (ImportError, ValueError, httpx.InvalidURL) as error:   # socks:// lacks its library
                     raise InvalidInput(f"the proxy of the environment cannot be used: {error}.",
                                        remedy="Correct HTTP_PROXY, HTTPS_PROXY and ALL_PROXY.") from error
@@ -184,9 +186,12 @@ class Connection:
         import httpx
 
         if isinstance(error, httpx.TimeoutException):
-            doing = "accept a connection" if isinstance(error, httpx.ConnectTimeout) else "answer"
-            what = f"service {self.name!r} at {self._url} did not {doing} within {self._timeout_s:g} s"
-            remedy = f"Raise timeout_s in {self._table}, or see whether the server is overloaded."
+            waiting = isinstance(error, httpx.ConnectTimeout)
+            doing = "accept a connection" if waiting else "answer"
+            limit = self._connect_s if waiting else self._timeout_s
+            key = "connect_timeout_s" if limit < self._timeout_s else "timeout_s"
+            what = f"service {self.name!r} at {self._url} did not {doing} within {limit:g} s"
+            remedy = f"Raise {key} in {self._table}, or see whether the server is overloaded."
             return _Trouble("timeout", what, remedy=remedy)
         connected = not isinstance(error, httpx.ConnectError | httpx.ProxyError)
         what = f"the connection to {self._url} broke" if connected else f"cannot reach {self._url}"
@@ -282,15 +287,17 @@ def read_json(response: httpx.Response) -> Any:
         raise openai.Malformed(f"not JSON: {said[:80]!r}") from None
 
 
-def _client(url: str, loopback: bool, timeout_s: float) -> httpx.Client:
+def _client(url: str, loopback: bool, timeout_s: float, connect_s: float) -> httpx.Client:
     import httpx
 
+    timeout = httpx.Timeout(timeout_s, connect=connect_s)
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)    # `Slots` bounds them
     if not loopback:
-        return httpx.Client(timeout=timeout_s)
+        return httpx.Client(timeout=timeout, limits=limits)
     # A transport of our own keeps the environment's proxies out: what is on this machine stays on it. Plain
     # http needs no certificates, and loading them takes longer than a local answer (TLS would trust none).
     verify = True if url.lower().startswith("https") else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    return httpx.Client(timeout=timeout_s, transport=httpx.HTTPTransport(verify=verify))
+    return httpx.Client(timeout=timeout, transport=httpx.HTTPTransport(verify=verify, limits=limits))
 
 
 def _error_body(response: httpx.Response) -> str:

@@ -42,15 +42,15 @@ _ROLES = ("system", "user", "assistant", "tool")
 class OpenAICompatibleProvider:
     """The models of one configured service.
 
-    `sleep` waits between attempts and `rng` draws how long; a test passes its own.
+    `sleep` waits between attempts, `rng` draws how long and `clock` tells seconds; a test passes its own.
 
     Raises:
         InvalidInput: `service.base_url` is no http(s) address, or `service.api_key` cannot be sent.
     """
 
     def __init__(self, name: str, service: Service, *, sleep: Callable[[float], None] = time.sleep,
-                 rng: random.Random | None = None) -> None:
-        self._connection = Connection(name, service, sleep, rng or random.Random())
+                 rng: random.Random | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._connection = Connection(name, service, sleep, rng or random.Random(), clock)
 
     def models(self) -> list[str]:
         """Nothing: only the server knows, and it may not be running."""
