@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 from pathlib import Path
 
 import httpx
 import pytest
 
 from madang.serve.pictures import Pictures
-from tests.models.service_stub import Reply
+from tests.models.service_stub import Reply, answer
 from tests.serve.openai.proxied import proxied
 
 PNG = b"\x89PNG\r\n\x1a\nnot really"
@@ -59,3 +60,32 @@ def test_the_oldest_pictures_go(tmp_path: Path) -> None:
     assert [kept.read(name) is not None for name in (*names, big)] == [False] * 5 + [True]
     for name in ("../p", names[0].upper(), "..", "x.png", f"{'0' * 32}.svg"):
         assert kept.read(name) is None
+
+
+ASKED = {"model": "gpt-4o", "messages": [{"role": "user", "content": [
+    {"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "URL", "detail": "low"}}]}]}
+
+
+def _asked(url: str) -> bytes:
+    return json.dumps(ASKED).replace("URL", url).encode()
+
+
+def test_a_picture_by_address_is_fetched_for_the_service_where_the_rules_allow_it(tmp_path: Path) -> None:
+    with proxied(tmp_path / "ws", "[serve]\nallow_private_urls = true\n") as (stub, http):
+        stub.chat(answer("A yard."))
+        stub.script("/v1/a.png", Reply(pieces=[PNG], content_type="image/png"))
+        stub.script("/v1/a.html", Reply(pieces=[b"<p>"], content_type="text/html"))
+        assert http.post("/v1/chat/completions", content=_asked(f"{stub.url}/a.png")).status_code == 200
+        part = stub.sent()[0].json["messages"][0]["content"][1]["image_url"]
+        assert part == {"url": "data:image/png;base64," + base64.b64encode(PNG).decode(), "detail": "low"}
+        refused = http.post("/v1/chat/completions", content=_asked(f"{stub.url}/a.html"))
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_image_url")
+
+
+def test_this_machine_is_not_asked_for_pictures(tmp_path: Path) -> None:
+    with proxied(tmp_path / "ws") as (stub, http):
+        stub.chat(answer("A yard."))
+        for url in (f"{stub.url}/a.png", "http://localhost:1/a.png", "http://[::1]/a.png", "http://169.254.169.254/latest"):
+            refused = http.post("/v1/chat/completions", content=_asked(url))
+            assert (refused.status_code, refused.json()["error"]["code"]) == (400, "invalid_image_url"), url
+        assert not stub.requests
