@@ -6,10 +6,12 @@ Served as the clients 3 to 10 speak it, by the version in the header `X-Pinecone
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
+from functools import partial
 from inspect import isawaitable
 from urllib.parse import unquote
 
 from madang.base.errors import InvalidInput, MadangError, NotFound, Unsupported
+from madang.serve.embedding import index_embedder
 from madang.serve.errors import status_of
 from madang.serve.http import Handler, Reply, Request, as_json
 from madang.serve.pinecone_documents import DocumentRoutes
@@ -38,7 +40,7 @@ class Pinecone:
 
     def __init__(self, workspace: Workspace, work: Work) -> None:
         self.control, self.data = Routes(), Routes()
-        self.indexes = Indexes(workspace, work)
+        self.indexes = Indexes(workspace, work, partial(index_embedder, workspace.models))
         self._add_control(self.indexes)
         self._add_data(Vectors(self.indexes, work), Namespaces(self.indexes, work))
         Inference(workspace, work).add_to(self.control)

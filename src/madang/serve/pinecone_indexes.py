@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 from madang.base.errors import Conflict, InvalidInput, MadangError, NotFound
 from madang.index import HNSW, Flat
 from madang.models.protocol import Embedder
+from madang.models.sparse import SPARSE_MODELS
 from madang.serve.access import Identity
 from madang.serve.http import Reply, Request, as_json
 from madang.serve.work import Work
@@ -74,8 +75,11 @@ class Indexes:
         request.identity.require("admin")
         if plan.embed is not None:
             embed = plan.embed
-            dim = await self._work.long(lambda: self._embedder_of(embed.model, embed.dim).dim)
-            plan = replace(plan, dim=dim, embed=replace(embed, dim=dim, metric=plan.metric))
+            if embed.model in SPARSE_MODELS:
+                plan = replace(plan, dim=None, metric="dot", embed=replace(embed, dim=None, metric="dot"))
+            else:
+                dim = await self._work.long(lambda: self._embedder_of(embed.model, embed.dim).dim)
+                plan = replace(plan, dim=dim, embed=replace(embed, dim=dim, metric=plan.metric))
         await self._work.write(lambda: self._create(plan))
         return as_json(self._described(request, plan), 201)
 

@@ -10,6 +10,7 @@ import numpy as np
 from madang.base.errors import InvalidInput, NotFound
 from madang.base.records import Match, Record, SparseVector
 from madang.serve.http import Reply, Request, as_json
+from madang.serve.padding import notice
 from madang.serve.pinecone_indexes import HIDDEN_DIM, Indexes, Kind
 from madang.serve.work import Work
 from madang.store import Collection, Fusion
@@ -65,7 +66,9 @@ class Vectors:
 
         def write() -> Reply:
             kind = self._indexes.kind(collection) or self._indexes.learn(collection)
-            collection.upsert([_record(vector, collection, kind) for vector in vectors], namespace)
+            records = [_record(vector, collection, kind) for vector in vectors]
+            collection.upsert(records, namespace)
+            notice(collection, np.stack([np.asarray(record.values) for record in records]))
             collection.count()      # queries need not read what was written: here nobody waits but the writer
             return as_json(answers.encode_upserted(len(vectors)))
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from madang.wire.pinecone import METRICS, Malformed, _line, _object, _string
 from madang.wire.pinecone_answers import THEIRS
+from madang.wire.pinecone_documents import DENSE_MODEL
 
 VERSIONS = ("2025-04", "2025-10", "2026-07")
 DENSE, SPARSE = "_values", "_sparse_values"      # what 2026-07 calls the fields of an index that earlier clients made
@@ -113,7 +114,8 @@ def _of_schema(name: str, body: Mapping[str, Any]) -> Plan:
         if kind == "dense_vector":
             dim, metric, dense = _dimension(found.get("dimension")), _metric(found.get("metric")), dense + 1
         elif found.get("embed") is not None:
-            embed = _embed({"field_map": {"text": key}, **_object(found["embed"], f"{key:.60}.embed")})
+            embed = _embed({"model": DENSE_MODEL, "field_map": {"text": key},
+                            **_object(found["embed"], f"{key:.60}.embed")})
             dense += 1
     if dense > 1:
         raise Malformed("schema.fields holds several dense vectors; one an index is kept")
@@ -261,7 +263,7 @@ def encode_index(plan: Plan, host: str, version: str) -> dict[str, Any]:
         body["dimension"] = plan.dim
     if plan.embed is not None:
         body["embed"] = {**encode_embed(plan.embed), "dimension": plan.dim, "metric": THEIRS[plan.metric],
-                         "vector_type": "dense"}
+                         "vector_type": "sparse" if plan.dim is None else "dense"}
     return body
 
 

@@ -15,6 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
+import driver_records  # beside this file
 import pinecone
 
 warnings.simplefilter("ignore")       # deprecations are the client's own affair
@@ -331,6 +332,7 @@ def main() -> None:
         sparse_index(pc.Index(f"{name}-s"))
         pc.delete_index(f"{name}-s")
         asyncio.run(asynchronous(f"{name}-a"))
+        driver_records.run(pc, name, check)
     pc.delete_index(f"{name}-d")
     check("delete_index", names(pc.list_indexes()), [])
     print(f"pinecone {VERSION}: {len(called)} checks passed")

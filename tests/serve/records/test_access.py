@@ -27,7 +27,7 @@ def status(workspace: Workspace, key: str, path: str, **body: Any) -> int:
     async def ask() -> int:
         app = App(workspace, Keys())
         try:
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
                 return (await client.post(path, headers={"Api-Key": key}, **body)).status_code
         finally:
             app.close()
