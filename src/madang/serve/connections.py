@@ -2,8 +2,8 @@
 short way for queries.
 
 uvicorn makes a task for each request as soon as its head is there, which then waits for the body. A query's answer
-takes less than that: so its body is awaited first, and the application called at once. Only where it has to wait for
-something after all does it become a task, from there on.
+takes less than that: so where the body comes with the head, the application is called at once. Only where it has to
+wait for something after all does it become a task, from there on.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Connection(HttpToolsProtocol):
     head_timeout_s = 30.0
     _late: asyncio.TimerHandle | None = None       # runs while a head is awaited
     _head_bytes = 0
-    _held: tuple[RequestResponseCycle, ASGI3Application] | None = None     # a query whose body is awaited
+    _held: tuple[RequestResponseCycle, ASGI3Application] | None = None     # a query whose body is being read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -42,21 +42,22 @@ class Connection(HttpToolsProtocol):
         if self._late is None and (self.cycle is None or self.cycle.response_complete):
             self._wait_for_head()          # another request on the same connection
         super().data_received(data)
+        if self._held is not None:         # the rest of its body comes later, or never: the usual way knows what to do
+            held, self._held = self._held, None
+            super()._start_asgi_task(*held)
         if self._late is not None:
             self._head_bytes += len(data)
             if self._head_bytes > _MOST_HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("The head of the request is too large.")
 
     def on_headers_complete(self) -> None:
+        self._head_came()
         super().on_headers_complete()
-        if self._held is None:         # else its few bytes of body must come within that time, too
-            self._head_came()
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
         if self._held is not None:
             held, self._held = self._held, None
-            self._head_came()
             self._at_once(*held)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
