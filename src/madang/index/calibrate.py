@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_64_intdigest
 
 from madang.base.errors import InvalidInput
 from madang.index.protocol import Allow, Rows, Scores, Vectors
@@ -75,15 +76,16 @@ def smallest(measure: Callable[[int], float], least: int, target: float, most: i
 class Calibration:
     """The breadths found so far, and the queries they were measured with.
 
-    The queries are the latest that were asked with a target; until there are enough, made-up ones stand in. Half of one
+    The queries are the latest different ones that were asked with a target; until there are enough, made-up ones stand
+    in, and while there are few it is measured again whenever they have doubled: the first may be odd ones. Half of one
     standard error is added to the target, so that the true recall is more likely above it than below.
     """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
-        self._recent: list[NDArray[np.float32]] = []
-        # By target and k: the breadth; size and changes so far when it was measured; whether real queries were.
-        self._found: dict[tuple[float, int], tuple[int, int, int, bool]] = {}
+        self._recent: dict[int, NDArray[np.float32]] = {}      # by their hashes, the latest last
+        # By target and k: the breadth; size and changes so far when it was measured; with how many real queries.
+        self._found: dict[tuple[float, int], tuple[int, int, int, int]] = {}
 
     def breadth(self, index: Tunable, target: float, k: int, queries: Vectors) -> int:
         """The calibrated breadth for a target and k, measured when there is none or much has changed."""
@@ -92,8 +94,8 @@ class Calibration:
             known = self._found.get((target, k))
             if known is not None and not self._outdated(known, index):
                 return known[0]
-            real = len(self._recent) >= _ENOUGH
-            sample = np.stack(self._recent) if real else stand_ins(index, _KEPT)
+            real = len(self._recent) if len(self._recent) >= _ENOUGH else 0
+            sample = np.stack(list(self._recent.values())) if real else stand_ins(index, _KEPT)
             found = self._measure(index, target, k, sample)
             self._found[(target, k)] = (found, len(index), index.changes, real)
             return found
@@ -109,11 +111,14 @@ class Calibration:
 
         return smallest(measure, k, target, min(_WIDEST, max(k, len(index))))
 
-    def _outdated(self, known: tuple[int, int, int, bool], index: Tunable) -> bool:
+    def _outdated(self, known: tuple[int, int, int, int], index: Tunable) -> bool:
         _, size, changes, real = known
-        return index.changes - changes > _DRIFT * max(1, size) or (not real and len(self._recent) >= _ENOUGH)
+        return index.changes - changes > _DRIFT * max(1, size) or len(self._recent) >= max(_ENOUGH, 2 * real)
 
     def _remember(self, queries: Vectors) -> None:
         for query in queries[:_KEPT]:
-            self._recent.append(np.array(query))
-        del self._recent[:-_KEPT]
+            mark = xxh3_64_intdigest(query.tobytes())
+            if mark not in self._recent:
+                self._recent[mark] = np.array(query)
+                if len(self._recent) > _KEPT:
+                    del self._recent[next(iter(self._recent))]
