@@ -183,7 +183,7 @@ class Workspace:
             raise Conflict(f"collection {collection.name!r} was made with {name}, not {wanted}.",
                            remedy="Leave the embedder out, or change it with: madang collection reembed "
                                   f"{collection.name} --embedder {wanted}")
-        model = self.models.embedder(name)
+        model = self.models.embedder(name, trusted=True)
         if model.signature != signature:
             raise Conflict(f"collection {collection.name!r} was made with {signature}, but this is {model.signature}.",
                            remedy="Vectors of two models cannot be compared. Change over with: madang collection "
@@ -242,7 +242,7 @@ class Workspace:
 
     def _turn(self, collection: str, back: bool, embedder: Embedder | None, text_of: TextOf | None) -> Turned:
         def model_of(name: str) -> Embedder:
-            return embedder if embedder is not None else self.models.embedder(name)
+            return embedder if embedder is not None else self.models.embedder(name, trusted=True)
 
         return reembedding.turn(self.collection(collection), model_of, back, text_of)
 
