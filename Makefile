@@ -9,10 +9,10 @@ BUILT_FROM := pyproject.toml constraints.txt CMakeLists.txt $(wildcard kernel/*)
 FULL ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test sanitize backends clients integrations examples conformance soak fuzz lint bench docs models clean
+.PHONY: help demo serve test sanitize backends clients integrations examples local-models conformance soak fuzz lint bench docs models clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(VENV)/made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -146,6 +146,16 @@ integrations: .venv-integrations/installed  ## stores for LangChain, Haystack an
 examples: $(patsubst %,.venv-examples/%/installed,autogen ag2 agent-framework old) .venv-integrations/installed $(VENV)/installed  ## programs of other services' clients, against our server
 	@$(BIN)/python examples/clients/run.py
 
+# Models in this process, on small checkpoints that the tests make; torch first, so that nobody chooses another build.
+.venv-local-models/installed: $(BUILT_FROM)
+	@$(PYTHON) -m venv .venv-local-models
+	@.venv-local-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt "torch==2.13.0"
+	@.venv-local-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e ".[dev,sentence-transformers,transformers,diffusers]"
+	@touch $@
+
+local-models: .venv-local-models/installed  ## models in this process: sentence-transformers, transformers, diffusers
+	@.venv-local-models/bin/python -m pytest tests/local_models -W default --override-ini addopts="-ra --strict-markers --import-mode=importlib --disable-socket --allow-unix-socket --allow-hosts=127.0.0.1,localhost,::1"
+
 # What the index is compared with (hnswlib compiles itself for this machine), apart for the same reason.
 .venv-bench/installed: $(BUILT_FROM)
 	@command -v $${CXX:-c++} >/dev/null || \
@@ -184,4 +194,5 @@ serve: $(VENV)/installed  ## set up and serve ./courtyard at http://127.0.0.1:78
 	@$(BIN)/madang serve
 
 clean:  ## remove environments and build products
-	rm -rf $(VENV) .venv-conformance .venv-backends .venv-clients .venv-integrations .venv-examples .venv-bench .venv-bench-store .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-conformance .venv-backends .venv-clients .venv-integrations .venv-examples .venv-local-models \
+	  .venv-bench .venv-bench-store .venv-models build .mypy_cache .ruff_cache .pytest_cache .hypothesis

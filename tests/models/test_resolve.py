@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from madang.base import registry
-from madang.base.errors import InvalidInput, NotFound
+from madang.base.errors import InvalidInput, MissingDependency, NotFound
 from madang.base.settings import Service, Settings
 from madang.models.resolve import Models
 from tests.models.service_stub import ASK, ServiceStub, answer, text_of
@@ -118,7 +118,8 @@ def test_a_name_without_provider_or_model(name: str) -> None:
 def test_an_unknown_service_lists_the_known_ones() -> None:
     with pytest.raises(NotFound) as caught:
         models_of(openai=Service(), local=Service()).chat_model("loca/m")
-    assert str(caught.value) == ("no provider or service is called 'loca'. Known: bundled, local, openai. "
+    assert str(caught.value) == ("no provider or service is called 'loca'. Known: bundled, diffusers, local, openai, "
+                                 "sentence_transformers, transformers. "
                                  "Or add [services.loca] to madang.toml.")
 
 
@@ -138,3 +139,27 @@ def test_only_the_bundled_reader_reads() -> None:
     models = models_of()
     assert models.is_reader("bundled/reader")
     assert not models.is_reader("openai/gpt-4o-mini")
+
+
+def test_strangers_get_only_the_models_in_this_process_that_the_settings_name(tmp_path: Path) -> None:
+    models = Models(Settings(aliases={"mine": "sentence_transformers/./mine"}))
+    assert models.offers("sentence_transformers/./mine")
+    assert not models.offers("sentence_transformers//etc")
+    models.restrict()
+    for name in ("sentence_transformers//etc", "transformers/gpt2", "strange/x"):
+        for load in (models.embedder, models.chat_model, models.reranker, models.image_generator):
+            with pytest.raises(NotFound, match="is not offered here"):
+                load(name)
+    assert models.embedder("bundled/static").dim == 256
+
+
+def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    for library in ("sentence_transformers", "transformers", "diffusers", "torch"):
+        monkeypatch.setitem(sys.modules, library, None)
+    for name, extra in (("sentence_transformers", "sentence-transformers"), ("transformers", "transformers"),
+                        ("diffusers", "diffusers")):
+        monkeypatch.delitem(sys.modules, f"madang.models.providers.{name}", raising=False)
+        with pytest.raises(MissingDependency, match=rf'pip install "madang\[{extra}\]"'):
+            models_of().embedder(f"{name}/x")

@@ -11,8 +11,10 @@ from madang.base.errors import MissingDependency, NotFound
 PROVIDERS = "madang.providers"
 
 # Which extra brings the library that a plug-in of ours may miss.
-_EXTRA_OF_LIBRARY = {"kiwipiepy": "ko", "milvus_lite": "milvus", "psycopg": "postgresql",
-                     "pyarrow": "parquet", "pymilvus": "milvus", "qdrant_client": "qdrant"}
+_EXTRA_OF_LIBRARY = {"diffusers": "diffusers", "kiwipiepy": "ko", "milvus_lite": "milvus", "psycopg": "postgresql",
+                     "sentence_transformers": "sentence-transformers", "torch": "transformers",
+                     "transformers": "transformers", "pyarrow": "parquet", "pymilvus": "milvus",
+                     "qdrant_client": "qdrant"}
 
 
 @cache
@@ -42,4 +44,5 @@ def load(group: str, name: str) -> Any:
         extra = _EXTRA_OF_LIBRARY.get((error.name or "").partition(".")[0])
         if extra is None:
             raise
-        raise MissingDependency(f"{name!r}", extra=extra) from error
+        # Several plug-ins stand on torch: each is named like its extra.
+        raise MissingDependency(f"{name!r}", extra=_EXTRA_OF_LIBRARY.get(name, extra)) from error

@@ -16,6 +16,7 @@ from madang.cli.collections import collection
 from madang.cli.index import index
 from madang.cli.ingest import ingest
 from madang.cli.keys import key
+from madang.cli.model import model
 from madang.cli.serve import serve
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -36,7 +37,7 @@ def cli() -> None:
     """
 
 
-for command in (ingest, ask, search, serve, key, collection, index):
+for command in (ingest, ask, search, serve, key, collection, index, model):
     cli.add_command(command)
 for command in (*care.COMMANDS, *versions.COMMANDS, *reembed.COMMANDS):
     collection.add_command(command)

@@ -15,6 +15,8 @@ from madang.models.cache import Mode, ResponseCache
 from madang.models.cached import cached
 from madang.models.protocol import ChatModel, Embedder, ImageGenerator, Provider, Reader, Reranker
 
+IN_PROCESS = ("diffusers", "sentence_transformers", "transformers")     # providers of ours that need no service
+
 
 class Models:
     """Resolves names for one workspace and keeps what it loaded, so that weights are read once.
@@ -25,13 +27,17 @@ class Models:
     def __init__(self, settings: Settings, folder: Path | None = None) -> None:
         self._settings, self._folder = settings, folder
         self._cache: ResponseCache | None = None
+        self._restricted = False
         self._providers: dict[str, Provider] = {}
         self._loaded: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
 
-    def embedder(self, name: str) -> Embedder:
-        """The embedder called `name`. Raises `NotFound` with the known names."""
-        return self._get("embedder", name)  # type: ignore[no-any-return]
+    def embedder(self, name: str, *, trusted: bool = False) -> Embedder:
+        """The embedder called `name`. Raises `NotFound` with the known names.
+
+        `trusted`: it comes from our own files, not from a caller; see `restrict`.
+        """
+        return self._get("embedder", name, trusted)  # type: ignore[no-any-return]
 
     def chat_model(self, name: str) -> ChatModel:
         """The chat model called `name`."""
@@ -42,12 +48,23 @@ class Models:
         return self._get("image_generator", name)  # type: ignore[no-any-return]
 
     def offers(self, name: str) -> bool:
-        """Whether "PROVIDER/MODEL" can be asked for: a service is configured, or the provider has such a model."""
+        """Whether "PROVIDER/MODEL" can be asked for by anyone: a service is configured, or the bundled models hold it,
+        or it runs in this process and the settings name it."""
         provider, slash, model = name.partition("/")
         if not slash or not model:
             return False
-        return provider in self._settings.services or (
+        return provider in self._settings.services or name in self._named() or (
             provider == "bundled" and model in self._provider(provider).models())
+
+    def restrict(self) -> None:
+        """From now on names may come from strangers: of the models that run in this process only those are loaded that
+        the settings name. A name could be a folder of this machine, or fetch gigabytes."""
+        self._restricted = True
+
+    def _named(self) -> set[str]:
+        chosen = self._settings.models
+        names = (chosen.embed, chosen.chat, chosen.rerank, chosen.draw, *self._settings.aliases.values())
+        return {name for name in names if name.partition("/")[0] in IN_PROCESS}
 
     def reader(self, name: str) -> Reader:
         """The extractive reader called `name`."""
@@ -88,8 +105,11 @@ class Models:
             self._loaded.clear()
             self._cache = None
 
-    def _get(self, role: str, name: str) -> Any:
+    def _get(self, role: str, name: str, trusted: bool = False) -> Any:
         key = (role, name)
+        if self._restricted and not trusted and self._in_process(name) and name not in self._named():
+            raise NotFound(f"model {name!r:.100} is not offered here.",
+                           remedy="Whoever runs this server can name it in [models] or [aliases] of madang.toml.")
         with self._lock:   # two threads that ask at once get the same weights
             if key not in self._loaded:
                 provider, model = self._split(name)
@@ -124,6 +144,10 @@ class Models:
                                remedy='For example "bundled/minilm" or "openai/gpt-4o-mini".')
         return provider, model
 
+    def _in_process(self, name: str) -> bool:
+        provider = name.partition("/")[0]
+        return provider != "bundled" and provider not in self._settings.services
+
     def _provider(self, name: str) -> Provider:
         if name not in self._providers:
             service = self._settings.services.get(name)
@@ -132,7 +156,16 @@ class Models:
             elif name == "bundled":
                 self._providers[name] = registry.load(registry.PROVIDERS, name)()
             else:
-                known = ", ".join(sorted({"bundled", *self._settings.services}))
-                raise NotFound(f"no provider or service is called {name!r}.",
-                               remedy=f"Known: {known}. Or add [services.{name}] to madang.toml.")
+                self._providers[name] = self._local(name)
         return self._providers[name]
+
+    def _local(self, name: str) -> Provider:
+        """A provider that runs in this process: its class says so, since others need a service."""
+        if name in registry.names(registry.PROVIDERS):
+            kind = registry.load(registry.PROVIDERS, name)
+            if getattr(kind, "in_process", False):
+                found: Provider = kind(self._settings.local)
+                return found
+        known = ", ".join(sorted({"bundled", *IN_PROCESS, *self._settings.services}))
+        raise NotFound(f"no provider or service is called {name!r}.",
+                       remedy=f"Known: {known}. Or add [services.{name}] to madang.toml.")

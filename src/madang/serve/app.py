@@ -53,6 +53,7 @@ class App:
     def __init__(self, workspace: Workspace, access: Access | None = None, settings: Serve | None = None,
                  listens: str = "", log: Log | None = None) -> None:
         self.workspace, self.settings = workspace, settings or workspace.settings.serve
+        workspace.models.restrict()
         self.work = Work(self.settings.threads, self.settings.max_waiting)
         self.access = access or Access(Keys(workspace.path))
         self.log = log or Log("off")

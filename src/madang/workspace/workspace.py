@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from madang.base import settings, trace
 from madang.base.errors import Conflict, InvalidInput, MadangError, NotFound
-from madang.base.messages import Answer, IngestReport, Passage
+from madang.base.messages import Answer, IngestReport, Passage, Usage
 from madang.base.records import Filter, MetadataValue, Source
 from madang.models.protocol import Embedder
 from madang.models.resolve import Models
@@ -26,6 +26,7 @@ from madang.store.copying import Copied
 from madang.store.salvage import Salvaged
 from madang.workspace import moving
 from madang.workspace import reembed as reembedding
+from madang.workspace.compare import Comparison, Role, compare, items_of
 from madang.workspace.questions import Question, questions_of
 from madang.workspace.reembed import ReembedReport, TextOf, Turned
 from madang.workspace.through import SharedDatabase
@@ -184,7 +185,7 @@ class Workspace:
             raise Conflict(f"collection {collection.name!r} was made with {name}, not {wanted}.",
                            remedy="Leave the embedder out, or change it with: madang collection reembed "
                                   f"{collection.name} --embedder {wanted}")
-        model = self.models.embedder(name)
+        model = self.models.embedder(name, trusted=True)
         if model.signature != signature:
             raise Conflict(f"collection {collection.name!r} was made with {signature}, but this is {model.signature}.",
                            remedy="Vectors of two models cannot be compared. Change over with: madang collection "
@@ -228,6 +229,24 @@ class Workspace:
             return reembedding.compare(target, old, model, questions, top_k=wanted, mode=mode, done=done, notes=notes,
                                        fusion=Fusion(options.rrf_k, options.dense_weight, options.lexical_weight))
 
+    def compare_models(self, questions: str | Path | Sequence[str | Mapping[str, Any]], models: Sequence[str], *,
+                       role: Role = "chat", collection: str | None = None, max_tokens: int = 512,
+                       progress: Progress | None = None) -> Comparison:
+        """Ask several models your own questions: quality with intervals and paired tests, latency, tokens, cost.
+
+        Args:
+            questions: texts, dicts with `question` and `expected` (for embedders: `passage`), or a file with a line
+                for each. role: "chat", or "embed" for known-item retrieval among the passages.
+            collection: answer from it, as `ask` does; default: the models by themselves.
+            max_tokens: of an answer of a model by itself. progress: called with questions done and questions in all.
+        """
+        def from_collection(question: str, model: str) -> tuple[str, Usage]:
+            answer = self.ask(question, collection or "", model=model)
+            return answer.text, answer.usage
+
+        return compare(items_of(questions), models, self.models, self.settings, role=role, max_tokens=max_tokens,
+                       ask=None if collection is None else from_collection, progress=progress)
+
     def cut_over(self, collection: str, *, embedder: Embedder | None = None, text_of: TextOf | None = None) -> Turned:
         """Search a collection with the model that `reembed` built, from one moment to the next. What was written since
         is embedded first. What was searched until now is kept, for `roll_back`.
@@ -243,7 +262,7 @@ class Workspace:
 
     def _turn(self, collection: str, back: bool, embedder: Embedder | None, text_of: TextOf | None) -> Turned:
         def model_of(name: str) -> Embedder:
-            return embedder if embedder is not None else self.models.embedder(name)
+            return embedder if embedder is not None else self.models.embedder(name, trusted=True)
 
         return reembedding.turn(self.collection(collection), model_of, back, text_of)
 

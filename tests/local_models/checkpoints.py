@@ -1,0 +1,149 @@
+"""Small models with random weights, saved as the hub keeps them, so that what loads them is the real thing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
+
+WORDS = ["the", "a", "bicycle", "is", "kept", "in", "cellar", "where", "coffee", "machine", "house", "query", "passage", ":", "document", "how", "many", "days", "vacation", "of", "we", "you", "and", "to", "for", "on", "at", "##s", "##ed", "##ing"]
+LETTERS = [chr(code) for code in range(ord("a"), ord("z") + 1)]
+
+
+def bert_tokenizer() -> PreTrainedTokenizerFast:
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys([*WORDS, *LETTERS, *(f"##{x}" for x in LETTERS)])]
+    ids = {word: number for number, word in enumerate(vocabulary)}
+    made = Tokenizer(models.WordPiece(ids, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
+    made.decoder = decoders.WordPiece()
+    return PreTrainedTokenizerFast(tokenizer_object=made, unk_token="[UNK]", pad_token="[PAD]", cls_token="[CLS]",
+                                   sep_token="[SEP]", mask_token="[MASK]", model_max_length=64)
+
+
+def bert(**settings: Any) -> BertConfig:
+    return BertConfig(vocab_size=len(bert_tokenizer()), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+                      intermediate_size=32, max_position_embeddings=64, **settings)
+
+
+def save_embedder(folder: Path, prompts: dict[str, str] | None = None, seed: int = 0) -> Path:
+    """A sentence transformer of 16 dimensions with mean pooling, and no normalisation of its own."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    torch.manual_seed(seed)
+    base = folder.with_name(folder.name + "-base")
+    BertModel(bert()).save_pretrained(base)
+    bert_tokenizer().save_pretrained(base)
+    word = Transformer(str(base), max_seq_length=32)
+    SentenceTransformer(modules=[word, Pooling(16)], prompts=prompts, device="cpu").save(str(folder))
+    return folder
+
+
+def save_cross_encoder(folder: Path, labels: int = 1) -> Path:
+    torch.manual_seed(1)
+    BertForSequenceClassification(bert(num_labels=labels)).save_pretrained(folder)
+    bert_tokenizer().save_pretrained(folder)
+    return folder
+
+
+TEMPLATE = ("{%- if tools %}<|im_start|>tools\n{% for tool in tools %}{{ tool.function.name }} {% endfor %}<|im_end|>\n{% endif -%}"
+            "{%- for message in messages %}<|im_start|>{{ message.role }}\n"
+            "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
+            "{% if part.type == 'image' %}<image>{% else %}{{ part.text }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor -%}"
+            "{%- if add_generation_prompt %}<|im_start|>assistant\n{% endif -%}")
+CALL = '<tool_call>{"name": "find", "arguments": {"q": "연차"}}</tool_call>'
+LESSONS = {"<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n": "안녕하세요! 반갑습니다, and hello.",
+           "<|im_start|>user\ncount<|im_end|>\n<|im_start|>assistant\n": "one two three four five six seven eight",
+           "<|im_start|>tools\nfind <|im_end|>\n<|im_start|>user\nlook<|im_end|>\n<|im_start|>assistant\n": CALL}
+
+
+def byte_tokenizer(*more: str) -> PreTrainedTokenizerFast:
+    """A token for each byte, and the marks of a chat."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    made = Tokenizer(models.BPE({letter: number for number, letter in enumerate(alphabet)}, []))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<|im_end|>", pad_token="<pad>", model_max_length=512)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", *more]})
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def save_chat(folder: Path) -> Path:
+    """A language model of two layers that learnt `LESSONS` by heart."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer()
+    model = LlamaForCausalLM(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=512, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None))
+    lessons = [tokenizer(asked)["input_ids"] + tokenizer(said + "<|im_end|>")["input_ids"] for asked, said in LESSONS.items()]
+    longest = max(map(len, lessons))
+    ids = torch.tensor([lesson + [tokenizer.pad_token_id] * (longest - len(lesson)) for lesson in lessons])
+    labels = torch.where(ids == tokenizer.pad_token_id, -100, ids)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(150):
+        loss = model(input_ids=ids, attention_mask=ids != tokenizer.pad_token_id, labels=labels).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_vision_chat(folder: Path) -> Path:
+    """A LLaVA with random weights: it sees, and babbles."""
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer("<image>")
+    text = LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+                       num_attention_heads=2, max_position_embeddings=512, eos_token_id=tokenizer.eos_token_id, bos_token_id=None)
+    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=16,
+                              patch_size=8)
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+                         vision_feature_select_strategy="default")
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    images = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    LlavaProcessor(images, tokenizer, patch_size=8, vision_feature_select_strategy="default",
+                   num_additional_image_tokens=1, chat_template=TEMPLATE).save_pretrained(folder)
+    return folder
+
+
+def save_pipeline(folder: Path) -> Path:
+    """A Stable Diffusion with random weights that draws 16 x 16 pixels."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [*alphabet, *(letter + "</w>" for letter in alphabet), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=[], model_max_length=16)
+    text = CLIPTextModel(CLIPTextConfig(vocab_size=len(words), hidden_size=32, intermediate_size=37, num_hidden_layers=2,
+                                        num_attention_heads=4, max_position_embeddings=16,
+                                        bos_token_id=len(words) - 2, eos_token_id=len(words) - 1, pad_token_id=1))
+    unet = UNet2DConditionModel(block_out_channels=(8, 16), layers_per_block=1, sample_size=8, in_channels=4, out_channels=4,
+                                down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), norm_num_groups=4,
+                                up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=32)
+    vae = AutoencoderKL(block_out_channels=[8, 16], in_channels=3, out_channels=3, norm_num_groups=4,
+                        down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2, latent_channels=4)
+    scheduler = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", clip_sample=False,
+                              set_alpha_to_one=False)
+    StableDiffusionPipeline(vae, text, tokenizer, unet, scheduler, None, None, requires_safety_checker=False).save_pretrained(folder)
+    return folder

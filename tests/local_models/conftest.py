@@ -1,0 +1,46 @@
+"""Checkpoints are made once a session."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.local_models import checkpoints
+
+
+@pytest.fixture(autouse=True)
+def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever means the hub plays it."""
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+
+
+@pytest.fixture(scope="session")
+def embedder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.save_embedder(tmp_path_factory.mktemp("models") / "embedder",
+                                     {"query": "query : ", "document": "passage : "})
+
+
+@pytest.fixture(scope="session")
+def plain_embedder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.save_embedder(tmp_path_factory.mktemp("models") / "plain")
+
+
+@pytest.fixture(scope="session")
+def cross_encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.save_cross_encoder(tmp_path_factory.mktemp("models") / "cross")
+
+
+@pytest.fixture(scope="session")
+def chat_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.save_chat(tmp_path_factory.mktemp("models") / "chat")
+
+
+@pytest.fixture(scope="session")
+def vision_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.save_vision_chat(tmp_path_factory.mktemp("models") / "vision")
+
+
+@pytest.fixture(scope="session")
+def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.save_pipeline(tmp_path_factory.mktemp("models") / "pipeline")
