@@ -243,6 +243,10 @@ def test_a_chat_is_replayed_piece_by_piece(opened: Open) -> None:
     assert model.calls == 1
     list(chat.chat([Message("user", "another")]))
     assert model.calls == 2
+    replayed: Any = chat.chat(ASK)
+    next(replayed)
+    replayed.close()
+    assert list(replayed) == []
 
 
 def test_half_an_answer_is_not_kept(opened: Open) -> None:

@@ -163,3 +163,14 @@ def test_a_missing_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.delitem(sys.modules, f"madang.models.providers.{name}", raising=False)
         with pytest.raises(MissingDependency, match=rf'pip install "madang\[{extra}\]"'):
             models_of().embedder(f"{name}/x")
+
+
+def test_what_the_settings_name_is_loaded_for_strangers_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    monkeypatch.delitem(sys.modules, "madang.models.providers.sentence_transformers", raising=False)
+    models = Models(Settings(aliases={"cohere-rerank-3.5": "sentence_transformers/./mine"}))
+    models.restrict()
+    with pytest.raises(MissingDependency):      # it was tried
+        models.reranker("cohere-rerank-3.5")

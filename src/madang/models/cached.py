@@ -160,7 +160,7 @@ class CachedChat:
         if self._cache.mode != "record":
             (found,) = self._cache.get([request])
             if found is not None:
-                return iter([delta_of(raw) for raw in json.loads(found)])
+                return (delta_of(raw) for raw in json.loads(found))      # may be closed, as any answer
             if self._cache.mode == "replay":
                 raise self._cache.absent(request)
         return _Kept(self._model.chat(messages, options), lambda pieces: self._keep(request, pieces))

@@ -168,7 +168,7 @@ class _Loaded:
     """A model with what turns conversations into tokens and tokens into text."""
 
     def __init__(self, folder: Path, local: Local, name: str) -> None:
-        self._name = name
+        self._name, self._encoding = name, threading.Lock()
         device = local.device or ("cuda" if torch.cuda.is_available() else "cpu")
         given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
@@ -200,8 +200,10 @@ class _Loaded:
         conversation = [templates.message(each, self.sees, self._name)
                         for each in templates.with_instructions(messages, options)]
         try:
-            found = self.processor.apply_chat_template(conversation, tools=tools or None, add_generation_prompt=True,
-                                                       tokenize=True, return_dict=True, return_tensors="pt")
+            with self._encoding:        # a tokenizer may not be shared
+                found = self.processor.apply_chat_template(
+                    conversation, tools=tools or None, add_generation_prompt=True, tokenize=True, return_dict=True,
+                    return_tensors="pt")
         except Exception as error:      # a template is a program of its own, and refuses what it does not know
             raise InvalidInput(f"{self._name} cannot read this conversation: {(str(error).splitlines() or ['?'])[0]}.",
                                remedy="See which roles, and in which order, its chat template takes.") from error
