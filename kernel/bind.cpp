@@ -82,7 +82,7 @@ nb::tuple search(nb::handle vectors, nb::handle queries, std::int64_t k, const s
     std::unique_ptr<std::int64_t[]> out_rows(new std::int64_t[static_cast<std::size_t>(n * k)]);
     std::unique_ptr<float[]> out_scores(new float[static_cast<std::size_t>(n * k)]);
     {
-        const nb::gil_scoped_release released;
+        const Released released(n * problem.dim * (problem.rows == nullptr ? problem.count : problem.row_count));
         std::unique_ptr<float[]> scaled;
         if (kind == Metric::cosine) scaled.reset(new float[static_cast<std::size_t>(n * problem.dim)]);
         prepared = madang::prepare(problem.queries, n, problem.dim, kind, scaled.get(), threads);

@@ -9,6 +9,7 @@
 
 #include <limits>
 #include <memory>
+#include <optional>
 #include <shared_mutex>
 #include <string>
 #include <type_traits>
@@ -100,6 +101,19 @@ inline Code code_named(const std::string& name) {
     refuse("code: '" + name + "' is unknown; choose float32, int8 or int4.");
 }
 
+// Lets go of the GIL for work on so many numbers, unless that is over in microseconds: to get it back among other threads
+// takes tens of them.
+class Released {
+public:
+    explicit Released(std::int64_t numbers) {
+        if (numbers > few) released_.emplace();
+    }
+
+private:
+    static constexpr std::int64_t few = 1 << 17;
+    std::optional<nb::gil_scoped_release> released_;
+};
+
 // Vectors or queries as an index compares them.
 inline std::unique_ptr<float[]> prepared(const Array& from, std::int64_t dim, Metric metric, const char* name,
                                   std::int64_t threads) {
@@ -110,7 +124,7 @@ inline std::unique_ptr<float[]> prepared(const Array& from, std::int64_t dim, Me
     std::unique_ptr<float[]> made(new float[static_cast<std::size_t>(n * dim)]);
     Prepared result{};
     {
-        const nb::gil_scoped_release released;
+        const Released released(n * dim);
         result = prepare(static_cast<const float*>(from.data()), n, dim, metric, made.get(), threads);
     }
     check_prepared(result, name);

@@ -90,7 +90,11 @@ nb::tuple search(Graph& graph, nb::handle queries, std::int64_t k, std::int64_t 
     std::unique_ptr<std::int64_t[]> out_rows(new std::int64_t[static_cast<std::size_t>(wanted.query_count * k)]);
     std::unique_ptr<float[]> out_scores(new float[static_cast<std::size_t>(wanted.query_count * k)]);
     Found found{out_rows.get(), out_scores.get()};
-    {
+    // A narrow search of one query takes less than to get the GIL back. It must not wait for the gate with it.
+    constexpr std::int64_t narrow = 256;
+    const bool quick = wanted.query_count == 1 && wanted.rows == nullptr && wanted.mask == nullptr &&
+                       wanted.plan == Plan::choose && std::max(ef, wanted.rerank) <= narrow;
+    if (!quick || !graph.try_search(wanted, threads, found)) {
         const nb::gil_scoped_release released;
         graph.search(wanted, threads, found);
     }

@@ -69,7 +69,7 @@ nb::tuple search(nb::handle vectors, nb::handle codes, nb::handle facts, nb::han
     std::unique_ptr<std::int64_t[]> out_rows(new std::int64_t[static_cast<std::size_t>(n * k)]);
     std::unique_ptr<float[]> out_scores(new float[static_cast<std::size_t>(n * k)]);
     {
-        const nb::gil_scoped_release released;
+        const Released released(n * problem.dim * (problem.rows == nullptr ? problem.count : problem.row_count));
         const std::unique_ptr<float[]> scaled(new float[static_cast<std::size_t>(n * problem.dim)]);
         prepared = prepare(problem.queries, n, problem.dim, kind, scaled.get(), threads);
         problem.queries = scaled.get();

@@ -85,6 +85,18 @@ public:
 
     void search(const Wanted& wanted, std::int64_t wanted_threads, Found& found) {
         const std::shared_lock lock(gate_);
+        search_within(wanted, wanted_threads, found);
+    }
+
+    // As search, without ever waiting for who changes the graph: false where somebody does.
+    bool try_search(const Wanted& wanted, std::int64_t wanted_threads, Found& found) {
+        const std::shared_lock lock(gate_, std::try_to_lock);
+        if (!lock) return false;
+        search_within(wanted, wanted_threads, found);
+        return true;
+    }
+
+    void search_within(const Wanted& wanted, std::int64_t wanted_threads, Found& found) {
         const std::int64_t n = wanted.query_count;
         if (world_.live_count == 0) return blank(0, n, wanted, found);
         std::vector<std::uint64_t> bits;

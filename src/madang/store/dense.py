@@ -6,6 +6,7 @@ where that is not enough does it name all that is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,7 @@ from madang.store.tail import Chunk, Slots, Tail
 _SPARE = 8             # asked for beyond k where some that would be found may be dead
 _FREE = 0.9            # of what there is must be allowed, for a search to look at everything and leave out the rest
 _NO_END = 2**62
+_FEW = 64              # answers that are put in order faster without NumPy
 _ALL_CELLS = 2**31 - 1
 _AS_ROWS = 1 / 32      # up to this share, allowed slots are handed over as a list, else as a mask
 
@@ -53,10 +55,8 @@ class Snapshot:
         tail = [chunk.search(queries, k, allowed) for chunk in self.chunks if len(chunk.slots)]
         if not tail:
             return parts[0] if parts else Found(np.empty(0, np.int64), np.empty(0, np.float32), "exact", 0)
-        slots = np.concatenate([*(part.slots for part in parts), *(slots for slots, _, _ in tail)])
-        scores = np.concatenate([*(part.scores for part in parts), *(scores for _, scores, _ in tail)])
-        order = np.lexsort((slots, -scores))[:k]
-        slots, scores = slots[order], scores[order]
+        slots, scores = _best([*((part.slots, part.scores) for part in parts),
+                               *((slots, scores) for slots, scores, _ in tail)], k)
         compared = sum(compared for _, _, compared in tail)
         how = " + ".join([*(part.how for part in parts), f"{compared:,} exactly" if parts else "exact"])
         return Found(slots, scores, how, compared + sum(part.compared for part in parts))
@@ -98,8 +98,11 @@ class Snapshot:
         else:
             rows, scores = index.search(queries, k, allow=allow)
             how, compared = "exact", len(index) if count is None else count
-        real = rows[0] >= 0
-        return Found(rows[0][real], scores[0][real], how, compared)
+        slots, best = rows[0], scores[0]
+        if len(slots) and slots[-1] < 0:        # fewer than were asked for
+            real = slots >= 0
+            slots, best = slots[real], best[real]
+        return Found(slots, best, how, compared)
 
 
 class Dense:
@@ -157,6 +160,20 @@ class Dense:
     def snapshot(self) -> Snapshot:
         """What a search may go on using after the guard is let go."""
         return Snapshot(self.index, self.absorbed, () if self.tail is None else self.tail.chunks)
+
+
+def _best(parts: Sequence[tuple[Slots, Scores]], k: int) -> tuple[Slots, Scores]:
+    """The k best of several rankings, each best first; ties to the lower slot."""
+    count = sum(len(slots) for slots, _ in parts)
+    if count > _FEW:
+        slots = np.concatenate([slots for slots, _ in parts])
+        scores = np.concatenate([scores for _, scores in parts])
+        order = np.lexsort((slots, -scores))[:k]
+        return slots[order], scores[order]
+    pairs = sorted((-score, slot) for slots, scores in parts
+                   for slot, score in zip(slots.tolist(), scores.tolist(), strict=True))[:k]
+    return (np.array([slot for _, slot in pairs], dtype=np.int64),
+            np.array([-score for score, _ in pairs], dtype=np.float32))
 
 
 def _below(end: int) -> BitMap:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,11 +48,14 @@ class Names:
     def extend(self, ids: Iterable[str]) -> None:
         self._later.extend(ids)
 
-    def of(self, slots: Sequence[int]) -> list[str]:
-        """The ids of slots."""
-        first, text, place = len(self._offsets) - 1, self._bytes, self._offsets.item
-        return [self._later[slot - first] if slot >= first else str(text[place(slot):place(slot + 1)], "utf-8")
-                for slot in slots]
+    def of(self, slots: NDArray[np.int64]) -> list[str]:
+        """The ids of slots (n,)."""
+        first, text = len(self._offsets) - 1, self._bytes
+        if not first:
+            return [self._later[slot] for slot in slots.tolist()]
+        starts, ends = (self._offsets.take(place, mode="clip").tolist() for place in (slots, slots + 1))
+        return [self._later[slot - first] if slot >= first else str(text[start:end], "utf-8")
+                for slot, start, end in zip(slots.tolist(), starts, ends, strict=True)]
 
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Offsets (n + 1,) and the text."""

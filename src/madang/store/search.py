@@ -136,7 +136,7 @@ def _near(asked: Asked, prepared: Prepared) -> Found | None:
 
 def scored(asked: Asked, prepared: Prepared, ranked: Ranked) -> QueryResult:
     """The third part where only ids and scores are asked for."""
-    ids = prepared.view.names.of(ranked.slots.tolist())
+    ids = prepared.view.names.of(ranked.slots)
     return QueryResult([Match(identity, score) for identity, score in zip(ids, ranked.scores, strict=True)],
                        ranked.plan, asked.namespace)
 
@@ -145,18 +145,19 @@ def described(asked: Asked, prepared: Prepared, ranked: Ranked, told: Told) -> Q
     """The third part where metadata is asked for, too; None where it has to be read."""
     if asked.values or asked.document:
         return None
-    view, slots = prepared.view, ranked.slots.tolist()
+    view = prepared.view
     texts = told.of(view.rows.view()[ranked.slots].tolist())
     if texts is None:
         return None
+    ids = view.names.of(ranked.slots)
     return QueryResult([Match(identity, score, orjson.loads(text)) for identity, score, text in
-                        zip(view.names.of(slots), ranked.scores, texts, strict=True)], ranked.plan, asked.namespace)
+                        zip(ids, ranked.scores, texts, strict=True)], ranked.plan, asked.namespace)
 
 
 def matches(asked: Asked, prepared: Prepared, ranked: Ranked, reader: Reader, told: Told) -> QueryResult | None:
     """The third part: what the answer says of the records. None where one is gone by now."""
     view = prepared.view
-    ids = view.names.of(ranked.slots.tolist())
+    ids = view.names.of(ranked.slots)
     rows = view.rows.view()[ranked.slots].tolist()
     read = reader.matches(rows, values=asked.values, document=asked.document)
     if len(read) < len(rows):
