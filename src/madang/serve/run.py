@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import signal
 import socket
 import threading
@@ -69,9 +70,13 @@ def serve(workspace: Workspace, settings: Serve, started: Callable[[str], None])
                     workspace.store.lock.acquire()
                 except Locked as error:
                     log.event("reads only until the other process has finished", reason=str(error))
+                # What was loaded stays as long as the server does: nothing to look through for garbage again and again.
+                gc.collect()
+                gc.freeze()
                 started(address_of(listener))
                 server.run(sockets=[listener])
             finally:
+                gc.unfreeze()
                 app.close()
     finally:
         log.close()
