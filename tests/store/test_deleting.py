@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,12 +91,12 @@ def test_ids_named_twice_count_once(docs: Collection) -> None:
 @pytest.mark.parametrize("how", [{"filter": {"odd": True}}, {"delete_all": True}, {"ids": sorted(ids(range(MANY)))}],
                          ids=["filter", "all", "ids"])
 def test_all_of_it_or_nothing(docs: Collection, how: dict[str, Any]) -> None:
-    before = docs.stats()
+    before = replace(docs.stats(), size_bytes=0)       # the index may be saved meanwhile
     docs._db.execute("CREATE TEMP TRIGGER fails BEFORE DELETE ON postings WHEN old.row = 1200 "
                      "BEGIN SELECT RAISE(ABORT, 'on purpose'); END")
     with pytest.raises(MadangError, match="on purpose"):
         docs.delete(**how)
-    assert docs.stats() == before
+    assert replace(docs.stats(), size_bytes=0) == before
     assert everywhere(docs, "") == ids(range(MANY))
     docs._db.execute("DROP TRIGGER fails")
     assert docs.delete(**how) in (MANY, MANY // 2)

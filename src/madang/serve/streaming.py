@@ -9,6 +9,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from madang.serve.work import Work
 
+_AHEAD = 4096           # pieces that wait to be taken
 _T = TypeVar("_T")
 
 
@@ -23,7 +24,8 @@ class _End(Exception):
 class FromThread(AsyncIterator[_T], Generic[_T]):
     """The pieces of `start()`, an iterator that a thread of `work` runs. An async context manager: leaving it stops it.
 
-    Nothing slows the thread down: an answer is small, and a thread that waits for a slow caller is missing elsewhere.
+    An answer of an ordinary size never slows the thread down: one that waits for a slow caller is missing elsewhere.
+    One without end does wait, so that it does not fill the memory.
     """
 
     def __init__(self, work: Work, start: Callable[[], Iterator[_T]]) -> None:
@@ -32,6 +34,7 @@ class FromThread(AsyncIterator[_T], Generic[_T]):
         self._start = start
         self._lock = threading.Lock()
         self._stopped = False
+        self._room = threading.Semaphore(_AHEAD)
         self._pieces: Any = None
         self._ended = False
         self._done = asyncio.ensure_future(work.long(self._run))
@@ -44,6 +47,7 @@ class FromThread(AsyncIterator[_T], Generic[_T]):
             raise StopAsyncIteration
         item = await self._queue.get()
         if not isinstance(item, _End):
+            self._room.release()
             return item
         self._ended = True
         if item.cause is not None:
@@ -56,6 +60,7 @@ class FromThread(AsyncIterator[_T], Generic[_T]):
         with self._lock:
             self._stopped = True
             pieces = self._pieces
+        self._room.release()
         cancel = getattr(pieces, "cancel", None)
         if cancel is not None and not self._done.done():
             cancel()
@@ -83,6 +88,7 @@ class FromThread(AsyncIterator[_T], Generic[_T]):
             self._pieces = pieces
         try:
             for piece in pieces:
+                self._room.acquire()
                 if self._stopped:
                     return
                 self._tell(piece)
