@@ -1,6 +1,6 @@
 """Run benchmarks and append their rows to RESULTS.md.
 
-    python benchmarks/run.py [NAME...]        # default: all of install, retrieval, rag, index, embed, graph, ann, store
+    python benchmarks/run.py [NAME...]        # default: all of install, retrieval, rag, index, embed, graph, ann, store, serve
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.results import append
 
-NAMES = ("install", "retrieval", "rag", "index", "embed", "graph", "ann", "store")
+NAMES = ("install", "retrieval", "rag", "index", "embed", "graph", "ann", "store", "serve")
 
 
 def main() -> None:
