@@ -31,7 +31,7 @@ $(VENV)/installed: $(BUILT_FROM) | $(VENV)/made
 
 $(VENV)/installed-dev: $(VENV)/installed
 	@echo "installing the test tools into $(VENV) (once)"
-	@$(PIP) install -c constraints.txt -e ".[ko,dev]"
+	@$(PIP) install -c constraints.txt -e ".[ko,dev,clients]"
 	@touch $@
 
 demo: $(VENV)/installed  ## set up and answer questions about real documents (FULL=1: all of the standard library)
