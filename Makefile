@@ -117,7 +117,7 @@ clients: $(PINECONES:%=.venv-clients/pinecone-%/installed) $(VENV)/installed-dev
 # Stores for other libraries, with those libraries' own suites; one of them is published with its tests, which wait half a
 # minute after every write, as they must at the service.
 INTEGRATED := "langchain-tests>=1.1" "langchain-pinecone>=0.2.13" "pinecone-haystack==7.0.0" "llama-index-vector-stores-pinecone>=0.9" \
-  "pinecone[asyncio,grpc]<10" langchain-openai llama-index-llms-openai-like llama-index-embeddings-openai-like hatchling hatch-vcs \
+  "pinecone[asyncio,grpc]==7.3.*" langchain-openai llama-index-llms-openai-like llama-index-embeddings-openai-like hatchling hatch-vcs \
   "hypothesis>=6.100" "pytest>=8.2" "pytest-asyncio>=0.24" "pytest-randomly>=3.15" "pytest-socket>=0.7" "pytest-timeout>=2.3"
 .venv-integrations/installed: $(BUILT_FROM)
 	@$(PYTHON) -m venv .venv-integrations
@@ -139,7 +139,7 @@ integrations: .venv-integrations/installed  ## stores for LangChain, Haystack an
 .venv-examples/old/installed: NEEDS = "openai==1.25.*" "httpx<0.28" "pinecone-client==3.2.2" "setuptools<80" \
   "llama-index-core==0.10.*" "llama-index-vector-stores-pinecone==0.1.*" "llama-index-llms-openai<0.2" "llama-index-embeddings-openai<0.2"
 .venv-examples/%/installed:
-	@echo "installing $(NEEDS) (once)"
+	@echo 'installing $(NEEDS) (once)'
 	@$(PYTHON) -m venv $(@D)
 	@$(@D)/bin/python -m pip --disable-pip-version-check -q install $(NEEDS)
 	@touch $@
