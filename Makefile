@@ -115,13 +115,14 @@ clients: $(PINECONES:%=.venv-clients/pinecone-%/installed) $(VENV)/installed-dev
 	@$(BIN)/python -m pytest tests/serve/clients --override-ini addopts="-ra --strict-markers --import-mode=importlib"
 
 # Stores for other libraries, with those libraries' own suites; one of them is published with its tests, which wait half a
-# minute after every write, as they must at the service.
+# minute after every write, as they must at the service. In two steps: pip takes minutes to find what suits all at once.
 INTEGRATED := "langchain-tests>=1.1" "langchain-pinecone>=0.2.13" "pinecone-haystack==7.0.0" "llama-index-vector-stores-pinecone>=0.9" \
   "pinecone[asyncio,grpc]==7.3.*" langchain-openai llama-index-llms-openai-like llama-index-embeddings-openai-like hatchling hatch-vcs \
   "hypothesis>=6.100" "pytest>=8.2" "pytest-asyncio>=0.24" "pytest-randomly>=3.15" "pytest-socket>=0.7" "pytest-timeout>=2.3"
 .venv-integrations/installed: $(BUILT_FROM)
 	@$(PYTHON) -m venv .venv-integrations
-	@.venv-integrations/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e ".[langchain,haystack,llama-index]" $(INTEGRATED)
+	@.venv-integrations/bin/python -m pip --disable-pip-version-check -q install $(INTEGRATED)
+	@.venv-integrations/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e ".[langchain,haystack,llama-index]"
 	@rm -rf .venv-integrations/upstream && mkdir .venv-integrations/upstream
 	@.venv-integrations/bin/python -m pip --disable-pip-version-check -q download --no-deps --no-build-isolation --no-binary :all: \
 	  -d .venv-integrations/upstream pinecone-haystack==7.0.0
