@@ -19,7 +19,7 @@ from madang.serve.access import Identity, key_in
 from madang.serve.errors import status_of, told
 from madang.serve.http import Bodies, Handler, Receive, Reply, Scope, Send, as_json
 from madang.serve.jobs import Jobs
-from madang.serve.native_collections import collections, records
+from madang.serve.native_collections import collections, records, snapshots
 from madang.serve.native_documents import UPLOAD, documents, questions
 from madang.serve.native_parts import ERRORS, IDENTITY, Served, Who, reply
 from madang.serve.through import through
@@ -93,8 +93,8 @@ def _application(served: Served, jobs: Jobs, uploaded: Bodies) -> FastAPI:
     # No pages of FastAPI's own: they load scripts from elsewhere.
     app = FastAPI(title="Madang", version=__version__, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
                   summary="Collections, documents and questions of one workspace.", redirect_slashes=False)
-    for part in (collections(served), records(served), documents(served, jobs, uploaded), questions(served),
-                 through(served)):
+    for part in (collections(served), snapshots(served), records(served), documents(served, jobs, uploaded),
+                 questions(served), through(served)):
         app.include_router(part, responses=ERRORS)
     _own(app, served)
     _failures(app, served.cleaned)

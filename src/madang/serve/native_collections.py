@@ -19,7 +19,7 @@ _Snapshot = Annotated[str, Path(min_length=1, max_length=63)]
 
 
 def collections(served: Served) -> APIRouter:
-    """Collections and snapshots."""
+    """Collections."""
     router = APIRouter(prefix="/api", route_class=Route, tags=["collections"])
     workspace, work = served.workspace, served.work
 
@@ -61,6 +61,14 @@ def collections(served: Served) -> APIRouter:
         found = await work.long(lambda: workspace.collection(name).audit(
             k=wanted.top_k, ef_search=wanted.ef_search, samples=wanted.samples))
         return reply(asdict(found))  # type: ignore[return-value]
+
+    return router
+
+
+def snapshots(served: Served) -> APIRouter:
+    """Snapshots of a collection."""
+    router = APIRouter(prefix="/api", route_class=Route, tags=["collections"])
+    workspace, work = served.workspace, served.work
 
     @router.get("/collections/{name}/snapshots")
     async def list_snapshots(name: _Name, who: Who) -> dict[str, Any]:
