@@ -61,11 +61,25 @@ std::int64_t remove(Graph& graph, nb::handle rows, std::int64_t threads) {
     return graph.remove(static_cast<const std::int64_t*>(given.data()), length(given, 0), threads);
 }
 
-nb::tuple search(Graph& graph, nb::handle queries, std::int64_t k, std::int64_t ef, std::int64_t rerank, nb::handle rows,
-                 nb::handle mask, std::int64_t threads, const std::string& plan) {
+void check_breadth(std::int64_t k, std::int64_t ef) {
     constexpr std::int64_t most = 1 << 24;
     if (k < 1 || k > most) refuse("k: must be from 1 to " + std::to_string(most) + ", got " + std::to_string(k) + ".");
     if (ef < 1 || ef > most) refuse("ef: must be from 1 to " + std::to_string(most) + ", got " + std::to_string(ef) + ".");
+}
+
+// A narrow search of one query takes less than to get the GIL back. It must not wait for the gate with it.
+void run(Graph& graph, const Wanted& wanted, std::int64_t threads, Found& found) {
+    constexpr std::int64_t narrow = 256;
+    const bool quick = wanted.query_count == 1 && wanted.rows == nullptr && wanted.mask == nullptr &&
+                       wanted.plan == Plan::choose && std::max(wanted.ef, wanted.rerank) <= narrow;
+    if (quick && graph.try_search(wanted, threads, found)) return;
+    const nb::gil_scoped_release released;
+    graph.search(wanted, threads, found);
+}
+
+nb::tuple search(Graph& graph, nb::handle queries, std::int64_t k, std::int64_t ef, std::int64_t rerank, nb::handle rows,
+                 nb::handle mask, std::int64_t threads, const std::string& plan) {
+    check_breadth(k, ef);
     check_threads(threads);
     const Array from = floats(queries, "queries");
     const std::unique_ptr<float[]> made =
@@ -90,16 +104,61 @@ nb::tuple search(Graph& graph, nb::handle queries, std::int64_t k, std::int64_t 
     std::unique_ptr<std::int64_t[]> out_rows(new std::int64_t[static_cast<std::size_t>(wanted.query_count * k)]);
     std::unique_ptr<float[]> out_scores(new float[static_cast<std::size_t>(wanted.query_count * k)]);
     Found found{out_rows.get(), out_scores.get()};
-    // A narrow search of one query takes less than to get the GIL back. It must not wait for the gate with it.
-    constexpr std::int64_t narrow = 256;
-    const bool quick = wanted.query_count == 1 && wanted.rows == nullptr && wanted.mask == nullptr &&
-                       wanted.plan == Plan::choose && std::max(ef, wanted.rerank) <= narrow;
-    if (!quick || !graph.try_search(wanted, threads, found)) {
-        const nb::gil_scoped_release released;
-        graph.search(wanted, threads, found);
-    }
+    run(graph, wanted, threads, found);
     return nb::make_tuple(numpy(std::move(out_rows), wanted.query_count, k), numpy(std::move(out_scores), wanted.query_count, k),
                           found.evaluations, found.scanned);
+}
+
+// Exact scores of what a graph has not absorbed yet: of `rows` of `vectors`, which are as they are compared. They count as
+// `numbers`.
+void compare_apart(const Graph& graph, const float* query, nb::handle part, std::vector<Hit>& hits) {
+    const nb::tuple given = nb::cast<nb::tuple>(part);
+    if (given.size() != 3) refuse("apart: must hold triples of vectors, numbers and rows.");
+    const Array vectors = floats(given[0], "apart"), numbers = array<std::int64_t, Array>(given[1], "apart", "int64", 1),
+                rows = array<std::int64_t, Array>(given[2], "apart", "int64", 1);
+    const std::int64_t dim = graph.world().shape.dim, n = length(vectors, 0), count = length(rows, 0);
+    if (length(vectors, 1) != dim || length(numbers, 0) > n)
+        refuse("apart: there must be a vector of the graph's width for each number.");
+    check_rows(static_cast<const std::int64_t*>(rows.data()), count, length(numbers, 0));
+    std::vector<Slot> slots(static_cast<std::size_t>(count));
+    std::vector<float> scores(static_cast<std::size_t>(count) + 8);
+    std::copy_n(static_cast<const std::int64_t*>(rows.data()), count, slots.begin());
+    chosen().rescore(exactly(static_cast<const float*>(vectors.data()), dim), dim, graph.world().shape.metric, query,
+                     slots.data(), count, scores.data());
+    for (std::size_t i = 0; i < slots.size(); ++i)
+        hits.push_back({scores[i], static_cast<const std::int64_t*>(numbers.data())[slots[i]]});
+}
+
+// The k best for one query among the rows below `end` and what lies apart: as lists, since they are few.
+nb::tuple nearest(Graph& graph, nb::handle query, std::int64_t k, std::int64_t ef, std::int64_t rerank, std::int64_t end,
+                  const nb::tuple& apart) {
+    check_breadth(k, ef);
+    const Array from = array<float, Array>(query, "query", "float32", 1);
+    const std::int64_t dim = graph.world().shape.dim;
+    if (length(from, 0) != dim)
+        refuse("query: must have " + std::to_string(dim) + " numbers, got " + std::to_string(length(from, 0)) + ".");
+    std::vector<float> made(static_cast<std::size_t>(dim));
+    check_prepared(prepare(static_cast<const float*>(from.data()), 1, dim, graph.world().shape.metric, made.data(), 1), "query");
+    std::vector<std::int64_t> rows(static_cast<std::size_t>(k));
+    std::vector<float> scores(static_cast<std::size_t>(k));
+    Found found{rows.data(), scores.data()};
+    run(graph, {made.data(), 1, k, ef, std::max(rerank, k), nullptr, 0, nullptr, 0, Plan::choose}, 1, found);
+    std::vector<Hit> hits;
+    for (std::size_t i = 0; i < rows.size() && rows[i] >= 0; ++i)
+        if (rows[i] < end) hits.push_back({scores[i], rows[i]});
+    const std::size_t indexed = hits.size();
+    for (const nb::handle part : apart) compare_apart(graph, made.data(), part, hits);
+    const std::size_t kept = std::min(hits.size(), static_cast<std::size_t>(k));
+    if (hits.size() > indexed)
+        std::partial_sort(hits.begin(), hits.begin() + static_cast<std::ptrdiff_t>(kept), hits.end(), [](const Hit& a, const Hit& b) {
+            return a.score > b.score || (a.score == b.score && a.row < b.row);
+        });
+    nb::list best, theirs;
+    for (std::size_t i = 0; i < kept; ++i) {
+        best.append(hits[i].row);
+        theirs.append(static_cast<double>(hits[i].score));
+    }
+    return nb::make_tuple(best, theirs, found.evaluations + static_cast<std::int64_t>(hits.size() - indexed), found.scanned);
 }
 
 nb::dict parts(Graph& graph, std::int64_t threads) {
@@ -112,8 +171,7 @@ nb::dict parts(Graph& graph, std::int64_t threads) {
     }
     nb::dict out;
     out["records"] = shared(made.records, made.records.size());
-    out["scale"] = shared(made.scale, made.scale.size());
-    out["bias"] = shared(made.bias, made.bias.size());
+    out["facts"] = shared(made.facts, made.facts.size());
     out["vectors"] = shared(made.vectors, made.vectors.size());
     out["centre"] = shared(made.centre, made.centre.size());
     out["levels"] = shared(made.levels, made.levels.size());
@@ -139,8 +197,7 @@ void restore(Graph& graph, const nb::dict& from) {
     const std::int64_t n = given.count;
     if (n < 0 || n >= (std::int64_t{1} << 31) - 1) refuse("parts: a count of " + std::to_string(n) + " is impossible.");
     given.records = borrowed<std::uint8_t>(from, "records", n * world.links.table.stride);
-    given.scale = borrowed<float>(from, "scale", n);
-    given.bias = borrowed<float>(from, "bias", n);
+    given.facts = borrowed<float>(from, "facts", 2 * n);
     given.vectors = borrowed<std::uint8_t>(from, "vectors", n * world.vector_bytes());
     given.centre = borrowed<float>(from, "centre", world.centre.size());
     given.levels = borrowed<std::uint8_t>(from, "levels", n);
@@ -164,14 +221,13 @@ nb::dict sizes(Graph& graph) {
     const auto lock = reading(graph.gate());
     const World& world = graph.world();
     const std::int64_t n = world.used, upper = world.upper_used * world.links.upper_width * 4;
-    const std::int64_t bias = world.shape.metric == Metric::euclidean ? 4 : 0;  // else needed to build only
     nb::dict out;
     out["size"] = world.live_count;
     out["slots"] = n;
     out["dead"] = graph.dead_count;
     out["free"] = static_cast<std::int64_t>(graph.free_slots.size());
     out["top"] = world.links.top;
-    out["search_bytes"] = n * (world.links.table.stride + 4 + bias + 4 + 1) + n / 8 + upper + graph.row_map().bytes();
+    out["search_bytes"] = n * (world.links.table.stride + 8 + 4 + 1) + n / 8 + upper + graph.row_map().bytes();
     out["total_bytes"] = n * (world.links.table.stride + 4 + 4 + 4 + 1 + 4 + world.vector_bytes()) + n / 4
                          + upper + graph.row_map().bytes();
     std::int64_t links = 0;
@@ -267,6 +323,8 @@ void bind_graph(nb::module_& module) {
         .def("search", &search, nb::arg("queries").none(), nb::arg("k"), nb::arg("ef"), nb::arg("rerank"),
              nb::arg("rows").none() = nb::none(), nb::arg("mask").none() = nb::none(), nb::arg("threads") = 1,
              nb::arg("plan") = "")
+        .def("nearest", &nearest, nb::arg("query").none(), nb::arg("k"), nb::arg("ef"), nb::arg("rerank"), nb::arg("end"),
+             nb::arg("apart"))
         .def("repair", [](Graph& graph, std::int64_t threads) {
             const nb::gil_scoped_release released;
             return graph.repair(threads);

@@ -149,8 +149,7 @@ public:
     void prefetch(Slot slot) const {
         const std::uint8_t* record = table_.records + slot * table_.stride;
         for (std::int64_t i = 0; i < bytes_; i += line_bytes) __builtin_prefetch(record + i);
-        if constexpr (code != Code::floats) __builtin_prefetch(table_.scale + slot);
-        if constexpr (biased) __builtin_prefetch(table_.bias + slot);
+        if constexpr (code != Code::floats || biased) __builtin_prefetch(table_.facts + 2 * std::int64_t{slot});
     }
 
     void prefetch_links(Slot slot, std::int64_t bytes) const {
@@ -170,8 +169,7 @@ public:
             const std::int32_t offset = code == Code::bytes && codes_are_signed ? 0 : needle_.offset;
             FourUnsigned sum;
             __builtin_memcpy(&sum, sums, sizeof sum);
-            const Four scale{table_.scale[slots[0]], table_.scale[slots[1]], table_.scale[slots[2]],
-                             table_.scale[slots[3]]};
+            const Four scale{fact(slots[0])[0], fact(slots[1])[0], fact(slots[2])[0], fact(slots[3])[0]};
             // Both may have wrapped around, their difference fits: see the limit of dim in bind_graph.cpp.
             const auto difference = reinterpret_cast<FourInts>(sum - static_cast<std::uint32_t>(offset));
             const Four score = __builtin_convertvector(difference, Four) * (scale * needle_.scale);
@@ -192,10 +190,12 @@ public:
             store_sums(scores, a, b, c, d);
         }
         if constexpr (biased)
-            for (int j = 0; j < 4; ++j) scores[j] += needle_.weight * table_.bias[slots[j]];
+            for (int j = 0; j < 4; ++j) scores[j] += needle_.weight * fact(slots[j])[1];
     }
 
 private:
+    const float* fact(Slot slot) const { return table_.facts + 2 * std::int64_t{slot}; }
+
     Table table_;
     Needle needle_;
     std::int64_t bytes_;

@@ -176,7 +176,7 @@ private:
             std::int64_t size = 0;
             kernel_().find(world_.links, &needle, 1, {1, ef, ef, ef, 0}, work->scratch, &size);
             if (size <= far) continue;
-            const auto squared = [&](std::int64_t rank) { return -2 * (world_.bias[slot] + score_of(work->scratch[0].pool[rank])); };
+            const auto squared = [&](std::int64_t rank) { return -2 * (world_.bias(slot) + score_of(work->scratch[0].pool[rank])); };
             if (squared(near) > 0 && squared(far) > squared(near)) growth.push_back(std::log(squared(far) / squared(near)));
         }
         const std::unique_lock lock(gate_);

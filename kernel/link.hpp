@@ -29,7 +29,7 @@ inline Needle needle_of(const Table& table, Slot slot, void* values) {
         }
     }
     for (std::int64_t i = 0; i < filled; ++i) sum += bytes[i];
-    made.scale = table.scale[slot];
+    made.scale = table.facts[2 * std::int64_t{slot}];
     made.offset = static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) * (table.code == Code::bytes ? 128U : 8U));
     return made;
 }
@@ -37,12 +37,12 @@ inline Needle needle_of(const Table& table, Slot slot, void* values) {
 // |x - y|^2 of two stored vectors from the score of y for the needle of x; for dot something that is low where the inner
 // product is high, which alpha = 1 compares as well.
 inline float squared_distance(const Table& table, Slot slot, float score) {
-    return (table.inner ? 0.0F : -2.0F * table.bias[slot]) - 2.0F * score;
+    return (table.inner ? 0.0F : -2.0F * table.facts[2 * std::int64_t{slot} + 1]) - 2.0F * score;
 }
 
 // What rounding may leave of the distance to a copy. Of several copies only one is linked to, or they would fill the list.
 inline float no_distance(const Table& table, Slot slot) {
-    return table.inner ? -__builtin_inff() : -4e-6F * table.bias[slot];
+    return table.inner ? -__builtin_inff() : -4e-6F * table.facts[2 * std::int64_t{slot} + 1];
 }
 
 // From `count` candidates, best first, keep those that no kept one is much nearer to than the slot itself, up to

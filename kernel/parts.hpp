@@ -11,7 +11,7 @@ namespace madang {
 struct Parts {
     std::int64_t count = 0;
     Buffer<std::uint8_t> records;
-    Buffer<float> scale, bias, centre;
+    Buffer<float> facts, centre;
     Buffer<std::uint8_t> vectors, levels;
     Buffer<Slot> upper, parents;
     Buffer<std::int64_t> rows;   // none where row and slot are the same
@@ -40,8 +40,7 @@ inline Parts take_apart(Graph& graph) {
     const std::int64_t vector_bytes = world.vector_bytes(), stride = world.links.table.stride;
     made.count = n;
     made.records.resize(n * stride);
-    made.scale.resize(n);
-    made.bias.resize(n);
+    made.facts.resize(2 * n);
     made.vectors.resize(n * vector_bytes);
     made.levels.resize(n);
     made.parents.resize(n);
@@ -55,8 +54,8 @@ inline Parts take_apart(Graph& graph) {
         std::copy_n(world.records.get() + slot * stride, stride, record);
         auto* links = reinterpret_cast<Slot*>(record + world.links.table.links_at);
         for (std::int64_t j = 0; j < world.width(0); ++j) links[j] = place[links[j]];
-        made.scale[i] = world.scale[slot];
-        made.bias[i] = world.bias[slot];
+        made.facts[2 * i] = world.scale(slot);
+        made.facts[2 * i + 1] = world.bias(slot);
         std::copy_n(world.vectors.get() + slot * vector_bytes, vector_bytes, made.vectors.get() + i * vector_bytes);
         made.levels[i] = world.levels[slot];
         made.parents[i] = place[world.parents[slot]];
@@ -110,8 +109,7 @@ inline std::string put_together(Graph& graph, const Parts& parts) {
     for (std::int64_t i = 0; i < lists * world.links.upper_width; ++i)
         if (!within(parts.upper[i])) return "a link above the lowest level is out of range";
     world.records = parts.records;
-    world.scale = parts.scale;
-    world.bias = parts.bias;
+    world.facts = parts.facts;
     world.vectors = parts.vectors;
     world.levels = parts.levels;
     world.upper = parts.upper;

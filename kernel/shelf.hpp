@@ -84,7 +84,7 @@ struct Centroids {
     Buffer<float> centre;         // (dim,) m above
     Buffer<float> offsets;        // (count, dim) c - m
     Buffer<std::uint8_t> records; // the codes of the offsets
-    Buffer<float> scale, bias;    // (count,)
+    Buffer<float> facts;          // (count, 2): scale and bias
     float reach = 0;              // dot: what a query's length is compared with; see ivf.py
     Table table{};
 };
@@ -105,15 +105,14 @@ inline Centroids centroids_of(const float* values, const float* bias, std::int64
     const std::int64_t stride = code_bytes(Code::bytes, dim);
     made.records.resize(count * stride + code_line);  // registers are loaded whole
     std::memset(made.records.get() + count * stride, 0, code_line);
-    made.scale.resize(count);
-    made.bias.resize(count);
+    made.facts.resize(2 * count);
     for (std::int64_t c = 0; c < count; ++c) {
         float* offset = made.offsets.get() + c * dim;
         for (std::int64_t d = 0; d < dim; ++d) offset[d] = values[c * dim + d] - made.centre[d];
-        made.scale[c] = encode(Code::bytes, offset, dim, made.records.get() + c * stride).scale;
-        made.bias[c] = bias[c];
+        made.facts[2 * c] = encode(Code::bytes, offset, dim, made.records.get() + c * stride).scale;
+        made.facts[2 * c + 1] = bias[c];
     }
-    made.table = {made.records.get(), stride, 0, made.scale.get(), made.bias.get(), dim, Code::bytes, false};
+    made.table = {made.records.get(), stride, 0, made.facts.get(), dim, Code::bytes, false};
     return made;
 }
 
@@ -133,7 +132,7 @@ public:
     std::int64_t row_of(Slot slot) const { return rows_[slot]; }
     const float* vectors() const { return coded() ? vectors_.get() : reinterpret_cast<const float*>(records_.get()); }
     const float* vector(Slot slot) const { return vectors() + slot * dim_; }
-    Table table() const { return {records_.get(), stride(), 0, scale_.get(), bias_.get(), dim_, code_, false}; }
+    Table table() const { return {records_.get(), stride(), 0, facts_.get(), dim_, code_, false}; }
     std::int64_t live() const { return live_; }
 
     // Empty cells around centroids.
@@ -183,8 +182,7 @@ public:
             next.used_ += to.room;
         }
         records_ = next.records_;
-        scale_ = next.scale_;
-        bias_ = next.bias_;
+        facts_ = next.facts_;
         vectors_ = next.vectors_;
         rows_ = next.rows_;
         cells_ = std::move(next.cells_);
@@ -205,15 +203,16 @@ public:
         const float* offset = centroids_.offsets.get() + cell * dim_;
         for (std::int64_t d = 0; d < dim_; ++d) room[d] = vector[d] - centroids_.centre[d] - offset[d];
         std::uint8_t* record = records_.get() + slot * stride();
-        scale_[slot] = encode(code_, room, dim_, record).scale;
-        bias_[slot] = 0;
+        float* fact = facts_.get() + 2 * std::int64_t{slot};
+        fact[0] = encode(code_, room, dim_, record).scale;
+        fact[1] = 0;
         if (metric_ != Metric::euclidean) return;
         double norm = 0;
         for (std::int64_t d = 0; d < dim_; ++d) {
-            const double value = offset[d] + static_cast<double>(scale_[slot]) * decoded(record, d);
+            const double value = offset[d] + static_cast<double>(fact[0]) * decoded(record, d);
             norm += value * value;
         }
-        bias_[slot] = static_cast<float>(-norm / 2);
+        fact[1] = static_cast<float>(-norm / 2);
     }
 
     // One more vector of the cell counts. Rows that are new come here in ascending order.
@@ -312,8 +311,7 @@ private:
         records_.resize(capacity * stride() + code_line);  // registers are loaded whole
         std::memset(records_.get() + capacity * stride(), 0, code_line);
         if (coded()) {
-            scale_.resize(capacity);
-            bias_.resize(capacity);
+            facts_.resize(2 * capacity);
             vectors_.resize(capacity * dim_);
         }
         rows_.resize(capacity);
@@ -325,8 +323,7 @@ private:
         move_values(records_, from.records_, to, begin, n, stride());
         move_values(rows_, from.rows_, to, begin, n, 1);
         if (!coded()) return;
-        move_values(scale_, from.scale_, to, begin, n, 1);
-        move_values(bias_, from.bias_, to, begin, n, 1);
+        move_values(facts_, from.facts_, to, begin, n, 2);
         move_values(vectors_, from.vectors_, to, begin, n, dim_);
     }
 
@@ -348,7 +345,7 @@ private:
     Metric metric_;
     Code code_;
     Buffer<std::uint8_t> records_;
-    Buffer<float> scale_, bias_;   // none where the records are the vectors themselves
+    Buffer<float> facts_;          // (capacity, 2): scale and bias; none where the records are the vectors themselves
     Buffer<float> vectors_;        // (capacity, dim) as prepared
     Buffer<std::int64_t> rows_;    // by slot; -1 where taken out
     std::vector<Cell> cells_;

@@ -14,7 +14,7 @@ struct ShelfParts {
     std::int64_t nlist;
     float reach;
     Buffer<std::uint8_t> records, centroid_records;
-    Buffer<float> scale, bias, vectors, centre, offsets, centroid_scale, centroid_bias;
+    Buffer<float> facts, vectors, centre, offsets, centroid_facts;   // facts: (n, 2), scale and bias
     Buffer<std::int64_t> rows, sizes;
     Buffer<Slot> order;   // the slots of the rows in ascending order
 
@@ -27,16 +27,14 @@ struct ShelfParts {
         : ShelfParts(shelf.dim_, shelf.metric_, shelf.code_, shelf.live_, shelf.centroids_.count,
                      shelf.centroids_.reach) {
         records = shelf.records_;
-        scale = shelf.scale_;
-        bias = shelf.bias_;
+        facts = shelf.facts_;
         vectors = shelf.vectors_;
         rows = shelf.rows_;
         const Centroids& centroids = shelf.centroids_;
         centre = centroids.centre;
         offsets = centroids.offsets;
         centroid_records = centroids.records;
-        centroid_scale = centroids.scale;
-        centroid_bias = centroids.bias;
+        centroid_facts = centroids.facts;
         sizes.resize(nlist);
         for (std::int64_t c = 0; c < nlist; ++c) sizes[c] = shelf.cells_[static_cast<std::size_t>(c)].size;
         order.resize(count);
@@ -50,8 +48,7 @@ struct ShelfParts {
         const std::int64_t codes = coded ? count : 0;
         // A line more than the codes themselves, since registers are loaded whole.
         act("records", records, count * stride + (coded ? code_line : 0));
-        act("scale", scale, codes);
-        act("bias", bias, codes);
+        act("facts", facts, 2 * codes);
         act("vectors", vectors, codes * dim);
         act("rows", rows, count);
         act("order", order, count);
@@ -59,8 +56,7 @@ struct ShelfParts {
         act("centre", centre, nlist > 0 ? dim : 0);
         act("offsets", offsets, nlist * dim);
         act("centroid_records", centroid_records, nlist * code_bytes(Code::bytes, dim) + code_line);
-        act("centroid_scale", centroid_scale, nlist);
-        act("centroid_bias", centroid_bias, nlist);
+        act("centroid_facts", centroid_facts, 2 * nlist);
     }
 
     // Make an empty shelf of the arrays; what is wrong with them, or nothing.
@@ -82,12 +78,11 @@ struct ShelfParts {
             ledger.set(before, order[i]);
         }
         Centroids& centroids = shelf.centroids_;
-        centroids = {nlist, centre, offsets, centroid_records, centroid_scale, centroid_bias, reach, {}};
-        centroids.table = {centroid_records.get(), code_bytes(Code::bytes, dim), 0, centroid_scale.get(),
-                           centroid_bias.get(), dim, Code::bytes, false};
+        centroids = {nlist, centre, offsets, centroid_records, centroid_facts, reach, {}};
+        centroids.table = {centroid_records.get(), code_bytes(Code::bytes, dim), 0, centroid_facts.get(),
+                           dim, Code::bytes, false};
         shelf.records_ = records;
-        shelf.scale_ = scale;
-        shelf.bias_ = bias;
+        shelf.facts_ = facts;
         shelf.vectors_ = vectors;
         shelf.rows_ = rows;
         shelf.cells_ = std::move(cells);

@@ -85,8 +85,7 @@ struct Table {
     std::uint8_t* records;
     std::int64_t stride;     // bytes from one record to the next
     std::int64_t links_at;   // bytes from the start of a record to its links
-    float* scale;            // (capacity,)
-    float* bias;             // (capacity,)
+    float* facts;            // (capacity, 2): the scale and the bias of a slot, on one cache line
     std::int64_t dim;
     Code code;
     bool inner;              // dot: also between stored vectors the score is the inner product

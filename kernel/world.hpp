@@ -51,7 +51,7 @@ struct World {
     Shape shape;
     Links links{};
     Buffer<std::uint8_t> records;
-    Buffer<float> scale, bias;
+    Buffer<float> facts;               // (capacity, 2): scale and bias
     Buffer<std::uint8_t> vectors;      // (capacity, dim) floats or halves, as prepared; none where the records are that
     Buffer<float> centre;              // (dim,) subtracted before encoding; Euclidean only
     Buffer<std::uint8_t> levels;
@@ -85,6 +85,9 @@ struct World {
             std::fill_n(centre.get(), shape.dim, 0.0F);
         }
     }
+
+    float& scale(Slot slot) const { return facts[2 * std::int64_t{slot}]; }
+    float& bias(Slot slot) const { return facts[2 * std::int64_t{slot} + 1]; }
 
     std::int64_t width(int level) const { return level == 0 ? 2 * shape.m : shape.m; }
     // Whether exact vectors are kept beside the records: always, unless the records are just these.
@@ -132,8 +135,7 @@ struct World {
     void reserve(std::int64_t wanted) {
         if (wanted <= capacity) return;
         records.resize(wanted * links.table.stride);
-        scale.resize(wanted);
-        bias.resize(wanted);
+        facts.resize(2 * wanted);
         vectors.resize(wanted * vector_bytes());
         levels.resize(wanted);
         upper_at.resize(wanted);
@@ -146,8 +148,7 @@ struct World {
     // After buffers moved.
     void refer() {
         links.table.records = records.get();
-        links.table.scale = scale.get();
-        links.table.bias = bias.get();
+        links.table.facts = facts.get();
         links.upper = upper.get();
         links.upper_at = upper_at.get();
     }
@@ -187,8 +188,8 @@ struct World {
         const std::int64_t end = links.table.links_at + width(0) * static_cast<std::int64_t>(sizeof(Slot));
         std::memset(record + end, 0, static_cast<std::size_t>(links.table.stride - end));  // files must not differ
         const Coded coded = encode(shape.code, values, shape.dim, record);
-        scale[slot] = coded.scale;
-        bias[slot] = static_cast<float>(-0.5 * coded.squared_norm);
+        scale(slot) = coded.scale;
+        bias(slot) = static_cast<float>(-0.5 * coded.squared_norm);
     }
 
     void keep_vector(Slot slot, const float* vector) const {
@@ -203,8 +204,8 @@ struct World {
         std::memcpy(records.get() + slot * links.table.stride, other.records.get() + theirs * links.table.stride,
                     static_cast<std::size_t>(links.table.stride));
         std::copy_n(other.vectors.get() + theirs * vector_bytes(), vector_bytes(), vectors.get() + slot * vector_bytes());
-        scale[slot] = other.scale[theirs];
-        bias[slot] = other.bias[theirs];
+        scale(slot) = other.scale(theirs);
+        bias(slot) = other.bias(theirs);
         levels[slot] = other.levels[theirs];
         parents[slot] = no_slot;
         make_lists(slot);
@@ -230,8 +231,8 @@ struct World {
                          static_cast<std::size_t>(links.table.stride));
             if (to != slot)
                 std::copy_n(vectors.get() + slot * vector_bytes(), vector_bytes(), vectors.get() + to * vector_bytes());
-            scale[to] = scale[slot];
-            bias[to] = bias[slot];
+            scale(to) = scale(static_cast<Slot>(slot));
+            bias(to) = bias(static_cast<Slot>(slot));
             levels[to] = levels[slot];
             upper_at[to] = static_cast<Slot>(lists - levels[to]);
             parents[to] = place[parents[slot]];

@@ -168,8 +168,8 @@ def test_other_kinds_and_versions(tmp_path: Path) -> None:
     with pytest.raises(Corrupt, match="holds a hnsw index, not a flat one"):
         Flat.load(path)
     assert container.kind_of(path) == "hnsw"
-    with pytest.raises(Corrupt, match="has version 2; this Madang reads version 3"):
-        container.read(path, "hnsw", 3)
+    with pytest.raises(Corrupt, match="has version 3; this Madang reads version 4"):
+        container.read(path, "hnsw", 4)
     start = list(START.unpack(path.read_bytes()[:START.size]))
     start[1] = 2
     path.write_bytes(START.pack(*start) + path.read_bytes()[START.size:])
@@ -224,10 +224,10 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 def craft(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None], index: HNSW | None = None) -> None:
     """The file of an index with its settings and arrays changed."""
     (filled(removed=5) if index is None else index).save(path)
-    settings, arrays = container.read(path, "hnsw", 2)
+    settings, arrays = container.read(path, "hnsw", 3)
     arrays = {name: array.copy() for name, array in arrays.items()}
     change(settings, arrays)
-    container.write(path, "hnsw", 2, settings, arrays)
+    container.write(path, "hnsw", 3, settings, arrays)
 
 
 def links_of(arrays: dict[str, Any]) -> Any:
@@ -264,9 +264,9 @@ MISSING = "missing"
         ("count", 2**62), ("count", 1.5), ("dim", 10), ("dim", 0), ("dim", -1), ("m", 3), ("m", 0), ("metric", "l2"),
         ("code", "int4"), ("code", "float32"), ("code", "bits"), ("quantization", "int2"), ("ef_search", 0), ("target_recall", 7))],
     *[("setting", name, MISSING, 0) for name in ("entry", "count", "dim", "m", "metric", "code", "seed", "rows_ever")],
-    *[("array", name, MISSING, 0) for name in ("records", "scale", "vectors", "levels", "upper", "parents", "rows")],
-    *[("short", name, None, 0) for name in ("records", "scale", "bias", "vectors", "levels", "upper", "parents", "rows")],
-    ("array", "scale", np.zeros(55, np.float64), 0), ("array", "rows", np.zeros(55, np.int32), 0),
+    *[("array", name, MISSING, 0) for name in ("records", "facts", "vectors", "levels", "upper", "parents", "rows")],
+    *[("short", name, None, 0) for name in ("records", "facts", "vectors", "levels", "upper", "parents", "rows")],
+    ("array", "facts", np.zeros(110, np.float64), 0), ("array", "rows", np.zeros(55, np.int32), 0),
 ])
 def test_inconsistent_contents_are_refused(tmp_path: Path, where: str, name: str, value: Any, at: int) -> None:
     path = tmp_path / "a"
@@ -297,7 +297,7 @@ def test_an_empty_graph_that_has_an_entry_is_refused(tmp_path: Path, name: str, 
         HNSW.load(tmp_path / "a")
 
 
-@pytest.mark.parametrize("name", ["scale", "bias", "vectors"])
+@pytest.mark.parametrize("name", ["facts", "vectors"])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_numbers_that_are_none_do_no_harm(tmp_path: Path, name: str, value: float) -> None:
     """They can be found by no distance, but a search ends and gives rows."""
@@ -316,8 +316,8 @@ def test_numbers_that_are_none_do_no_harm(tmp_path: Path, name: str, value: floa
     assert index.reachable() == len(index)
 
 
-@pytest.mark.parametrize("header", [b"", b"[]", b"{}", b'"x"', b'{"kind": "hnsw"}', b"\xff", b'{"kind":"hnsw","version":2}', b"{" * 100_000,
-                                    b'{"kind":"hnsw","version":2,"settings":{},"arrays":[{}]}', b'{"kind":"hnsw","version":2,"settings":[],"arrays":5}'])
+@pytest.mark.parametrize("header", [b"", b"[]", b"{}", b'"x"', b'{"kind": "hnsw"}', b"\xff", b'{"kind":"hnsw","version":3}', b"{" * 100_000,
+                                    b'{"kind":"hnsw","version":3,"settings":{},"arrays":[{}]}', b'{"kind":"hnsw","version":3,"settings":[],"arrays":5}'])
 def test_a_header_that_is_none_is_refused(tmp_path: Path, header: bytes) -> None:
     path = tmp_path / "a"
     start = START.pack(b"MADANGIX", 1, len(header), xxhash.xxh3_64_intdigest(header)) + header

@@ -431,7 +431,7 @@ def test_damaged_files_are_refused(tmp_path: Path, mmap: bool) -> None:
     ({"sizes": np.array([9, 9, 9, 9, 9], np.int64)}, "sizes do not add up"),
     ({"order": np.zeros(40, np.uint32)}, "order does not put the rows in order"),
     ({"rows": np.arange(39)}, "rows: must have 40 values, got 39"),
-    ({"scale": np.zeros(40)}, "scale: must have dtype"),
+    ({"facts": np.zeros(80)}, "facts: must have dtype"),
 ])
 def test_parts_that_contradict_each_other(change: dict[str, Any], message: str) -> None:
     index = filled(40, 3)

@@ -46,6 +46,11 @@ class Graph:
                mask: NDArray[np.bool_] | None = None, threads: int = 1,
                plan: str = "") -> tuple[Rows, Scores, int, bool]:
         """Rows and scores (q, k), how many distances were computed, and whether it scanned."""
+    def nearest(self, query: Vectors, k: int, ef: int, rerank: int, end: int,
+                apart: tuple[tuple[Vectors, Rows, Rows], ...]) -> tuple[list[int], list[float], int, bool]:
+        """The k best for one query (dim,) among the rows below `end`, and `apart` of them: vectors as compared (n, dim),
+        the numbers (n,) that they count as, and which of them (m,), ascending. As `search`, as lists, without padding.
+        """
     def repair(self, threads: int = 1) -> int: ...
     def reachable(self) -> int: ...
     def live(self, rows: Rows) -> NDArray[np.bool_]: ...

@@ -26,7 +26,7 @@ Precision: TypeAlias = Literal["auto", "float16", "float32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Plan: TypeAlias = Literal["graph", "codes", "exact"]
 
-_VERSION = 2
+_VERSION = 3
 _HALF_FROM = 128      # dimensions: with fewer, rounding errors average out less, and there is less to save
 _FEWEST = 1000        # vectors from which codes can be judged
 _JUDGED = 250_000     # of them at most
@@ -349,7 +349,7 @@ def choose_code(vectors: Vectors, metric: Metric) -> str:
     the data: on the distances between neighbours beside the rounding error. So for a sample of the vectors the nearest
     are found exactly, and ranked again by codes: the 10 nearest must be among the 24 best.
     """
-    if vectors.shape[1] < 256:  # little to gain: the links are as many cache lines as a code either way
+    if vectors.shape[1] <= 64:  # a cache line either way
         return "int8"
     base = np.ascontiguousarray(vectors[::len(vectors) // _JUDGED + 1])
     queries = np.ascontiguousarray(base[::len(base) // 50 + 1])

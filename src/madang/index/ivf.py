@@ -26,7 +26,7 @@ from madang.index.distance import as_allow, as_rows, as_update, as_vectors, chec
 from madang.index.kmeans import kmeans, nearest
 from madang.index.protocol import Allow, Metric, Rows, Scores, Vectors
 
-_VERSION = 1
+_VERSION = 2
 _FEWEST = 1024           # vectors; below, there is one cell, and a search compares everything
 _PER_CELL = 64           # vectors per cell that the centroids are learnt from
 _LEAST_PER_CELL = 8      # and at least so many, where the number of cells is given
