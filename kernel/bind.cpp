@@ -95,6 +95,15 @@ nb::tuple search(nb::handle vectors, nb::handle queries, std::int64_t k, const s
     return nb::make_tuple(numpy(std::move(out_rows), n, k), numpy(std::move(out_scores), n, k));
 }
 
+bool all_finite(nb::handle values) {
+    const Array from = array<float, Array>(values, "values", "float32", 1);
+    const auto* bits = static_cast<const std::uint32_t*>(from.data());
+    constexpr std::uint32_t exponent = 0x7F800000;
+    unsigned found = 0;
+    for (std::int64_t i = 0, n = length(from, 0); i < n; ++i) found |= static_cast<unsigned>((bits[i] & exponent) == exponent);
+    return found == 0;
+}
+
 }  // namespace
 
 NB_MODULE(_kernel, module) {
@@ -119,6 +128,7 @@ NB_MODULE(_kernel, module) {
                nb::arg("threads") = 1,
                "Check float32 vectors (n, dim) and write what `search` compares to `out`: for cosine unit vectors "
                "(zero stays zero), else a copy. Raises ValueError for NaN, infinity and scores that could overflow.");
+    module.def("all_finite", &all_finite, nb::arg("values").none(), "Whether no value of a float32 array (n,) is NaN or infinity.");
     module.def("search", &search, nb::arg("vectors").none(), nb::arg("queries").none(), nb::arg("k"), nb::arg("metric"),
                nb::arg("rows").none() = nb::none(), nb::arg("mask").none() = nb::none(), nb::arg("threads") = 1,
                "The k best of prepared vectors (n, dim) for raw queries (q, dim): rows (q, k) int64 padded with -1, "

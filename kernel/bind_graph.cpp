@@ -129,10 +129,12 @@ void compare_apart(const Graph& graph, const float* query, nb::handle part, std:
         hits.push_back({scores[i], static_cast<const std::int64_t*>(numbers.data())[slots[i]]});
 }
 
-// The k best for one query among the rows below `end` and what lies apart: as lists, since they are few.
-nb::tuple nearest(Graph& graph, nb::handle query, std::int64_t k, std::int64_t ef, std::int64_t rerank, std::int64_t end,
-                  const nb::tuple& apart) {
+// The k best, and `spare` more, for one query among the rows below `end` and what lies apart: as lists, since they are few.
+nb::tuple nearest(Graph& graph, nb::handle query, std::int64_t k, std::int64_t spare, std::int64_t ef, std::int64_t rerank,
+                  std::int64_t end, const nb::tuple& apart) {
     check_breadth(k, ef);
+    if (spare < 0 || spare > k + 64) refuse("spare: must be from 0 to k + 64, got " + std::to_string(spare) + ".");
+    k += spare;
     const Array from = array<float, Array>(query, "query", "float32", 1);
     const std::int64_t dim = graph.world().shape.dim;
     if (length(from, 0) != dim)
@@ -142,7 +144,7 @@ nb::tuple nearest(Graph& graph, nb::handle query, std::int64_t k, std::int64_t e
     std::vector<std::int64_t> rows(static_cast<std::size_t>(k));
     std::vector<float> scores(static_cast<std::size_t>(k));
     Found found{rows.data(), scores.data()};
-    run(graph, {made.data(), 1, k, ef, std::max(rerank, k), nullptr, 0, nullptr, 0, Plan::choose}, 1, found);
+    run(graph, {made.data(), 1, k, ef, std::max(rerank, k), nullptr, 0, nullptr, 0, Plan::choose, spare}, 1, found);
     std::vector<Hit> hits;
     for (std::size_t i = 0; i < rows.size() && rows[i] >= 0; ++i)
         if (rows[i] < end) hits.push_back({scores[i], rows[i]});
@@ -323,7 +325,7 @@ void bind_graph(nb::module_& module) {
         .def("search", &search, nb::arg("queries").none(), nb::arg("k"), nb::arg("ef"), nb::arg("rerank"),
              nb::arg("rows").none() = nb::none(), nb::arg("mask").none() = nb::none(), nb::arg("threads") = 1,
              nb::arg("plan") = "")
-        .def("nearest", &nearest, nb::arg("query").none(), nb::arg("k"), nb::arg("ef"), nb::arg("rerank"), nb::arg("end"),
+        .def("nearest", &nearest, nb::arg("query").none(), nb::arg("k"), nb::arg("spare"), nb::arg("ef"), nb::arg("rerank"), nb::arg("end"),
              nb::arg("apart"))
         .def("repair", [](Graph& graph, std::int64_t threads) {
             const nb::gil_scoped_release released;

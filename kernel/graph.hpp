@@ -25,6 +25,7 @@ struct Wanted {
     const std::uint8_t* mask;         // (mask_size,) by row, or null; later rows are not marked
     std::int64_t mask_size;
     Plan plan;
+    std::int64_t spare = 0;           // so many of the k are a reserve, which the search need not be broader for
 };
 
 struct Found {
@@ -400,7 +401,8 @@ private:
             needles[i] = prepare_query(work, wanted, q + i, i);
             work.scratch[i].evaluations = 0;
         }
-        kernel_().find(world_.links, needles, count, stop_for(wanted.k, std::min(std::max(wanted.ef, wanted.k), ef), ef), work.scratch, sizes);
+        const std::int64_t k = wanted.k - wanted.spare;
+        kernel_().find(world_.links, needles, count, stop_for(k, std::min(std::max(wanted.ef, k), ef), ef), work.scratch, sizes);
         std::int64_t evaluations = 0;
         for (int i = 0; i < count; ++i) {
             evaluations += work.scratch[i].evaluations;

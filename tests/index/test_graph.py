@@ -48,6 +48,47 @@ def repetitive(n: int, dim: int, seed: int = 0) -> Vectors:
 DATA = {"random": random, "clustered": clustered, "repetitive": repetitive}
 
 
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("quantization", CODES)
+def test_nearest_is_the_best_of_the_index_and_of_what_lies_apart(metric: Metric, quantization: Quantization | None) -> None:
+    vectors, queries = clustered(700, 33), clustered(20, 33, 5)
+    index, outside, whole = HNSW(33, metric, quantization=quantization), Flat(33, metric), Flat(33, metric)
+    index.add(vectors[:500])        # 400 to 499 are known to be in it by now, and lie apart for whoever asks
+    outside.add(vectors[400:])
+    whole.add(vectors)
+    members = np.delete(np.arange(300), [7, 299])
+    apart = tuple((outside.compared(), np.arange(400, 700), rows) for rows in (members[:100], members[100:101], members[101:101]))
+    allowed = np.r_[np.arange(400), 400 + members[:101]]
+    truth, scores = whole.search(queries, 12, allow=allowed)
+    for query, theirs, best in zip(queries, truth, scores, strict=True):
+        rows, mine, compared, scanned = index.nearest(query, 7, 700, 400, apart, spare=5)
+        assert rows == theirs.tolist()
+        np.testing.assert_allclose(mine, best, rtol=1e-5, atol=1e-5)
+        assert compared >= 101
+        assert not scanned
+        assert index.nearest(query, 7, 700, 400, apart)[:2] == (rows[:7], mine[:7])
+        assert index.nearest(query, 7, 700, 500, ())[:2] == tuple(found[0].tolist() for found in index.search(query[None], 7, ef_search=700))
+    assert index.nearest(queries[0], 3, 3, 0, ())[:2] == ([], [])
+
+
+def test_nearest_refuses_what_it_cannot_compare() -> None:
+    index, query = HNSW(4), random(1, 4)[0]
+    with pytest.raises(InvalidInput, match="no vectors yet"):
+        index.nearest(query, 1, 1, 9, ())
+    index.add(random(9, 4))
+    part = random(3, 4), np.arange(3), np.arange(3)
+    for wrong, said in (
+            ((query[:3], 1, 1, 9, ()), "query: must have 4 numbers, got 3"), ((query, 0, 1, 9, ()), "k: must be"),
+            ((query, 1, 0, 9, ()), "ef: must be"), ((np.array([1, np.nan, 0, 0], F32), 1, 1, 9, ()), "NaN"),
+            ((query.astype(np.float64), 1, 1, 9, ()), "must have dtype float32"), ((query, 1, 1, 9, (), -1), "spare: must be"),
+            ((query, 1, 1, 9, ((part[0][:, :3].copy(), *part[1:]),)), "a vector of the graph's width"),
+            ((query, 1, 1, 9, ((part[0], np.arange(4), part[2]),)), "for each number"),
+            ((query, 1, 1, 9, ((*part[:2], np.array([1, 3])),)), "rows: 3 is out of range"),
+            ((query, 1, 1, 9, ((*part[:2], np.array([1, 1])),)), "strictly ascending"), ((query, 1, 1, 9, (part[:2],)), "triples")):
+        with pytest.raises(InvalidInput, match=said):
+            index.nearest(*wrong)       # type: ignore[arg-type]
+
+
 def exact(index: SmallWorld, queries: Vectors, k: int, allow: Allow | None = None) -> tuple[Rows, Any]:
     rows, scores, _, _ = index.run(queries, k, k, allow=allow, plan="exact")
     return rows, scores
@@ -850,3 +891,24 @@ def test_a_code_is_chosen_by_the_data() -> None:
     easy.add(random(1000, 8) @ random(8, 256, 1))
     hard.add(1 + np.float32(0.001) * random(1000, 256))
     assert [index.stats()["code"] for index in (narrow, few, easy, hard)] == ["int8", "int8", "int4", "int8"]
+
+
+def test_a_sample_is_taken_while_rows_are_removed() -> None:
+    """Rows that are gone between being chosen and being read are no error."""
+    index = HNSW(8, m=4, ef_construction=8)
+    index.add(random(6000, 8))
+    ended, taken = threading.Event(), []
+
+    def sample() -> None:
+        while not ended.is_set():
+            rows, vectors = index.sample(2000, seed=len(taken))
+            taken.append(len(rows) == len(vectors))
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    for row in range(0, 3000, 3):
+        index.remove(np.array([row, row + 1]))
+    ended.set()
+    thread.join()
+    assert taken
+    assert all(taken)

@@ -292,3 +292,16 @@ def test_other_threads_run_during_a_search() -> None:
     finally:
         sys.setswitchinterval(interval)
     assert progress
+
+
+@pytest.mark.parametrize("n", [0, 1, 5, 16, 33, 400])
+def test_finite_sees_every_place(n: int) -> None:
+    values = np.linspace(-3e38, 3e38, n, dtype=np.float32) if n > 1 else np.zeros(n, np.float32)
+    assert _kernel.all_finite(values)
+    for place in range(n):
+        for wrong in (np.nan, np.inf, -np.inf):
+            changed = values.copy()
+            changed[place] = wrong
+            assert not _kernel.all_finite(changed)
+    with pytest.raises(ValueError, match="values: must have dtype float32"):
+        _kernel.all_finite(np.zeros(3))

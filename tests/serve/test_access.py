@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from madang.base.errors import Conflict, Corrupt, InvalidInput, NotFound
 from madang.cli.main import entry
-from madang.serve.access import Access, Identity, Keys, NotAllowed, key_in
+from madang.serve.access import TRUST_S, Access, Identity, Keys, NotAllowed, key_in
 from madang.serve.run import serving
 from madang.workspace import Workspace
 
@@ -108,9 +109,13 @@ def test_without_keys_whoever_reaches_the_server_may_do_everything(keys: Keys) -
     assert access.identify("") == access.identify("anything") == Identity()
 
 
-def test_changes_count_at_once_and_the_last_revocation_opens_nothing(keys: Keys) -> None:
+def test_changes_count_soon_and_the_last_revocation_opens_nothing(keys: Keys) -> None:
+    """A key that was just made, at once."""
     access = Access(keys)
     token, _ = keys.create("a", "write")
+    time.sleep(TRUST_S)
+    later, _ = keys.create("b")
+    assert access.identify(later).name == "b"
     assert access.identify(token) == Identity("write", None, "a")
     for other in ("", "x", token[:-1], token + "x", token.swapcase(), "\udc80"):
         with pytest.raises(NotAllowed) as refused:
@@ -118,6 +123,8 @@ def test_changes_count_at_once_and_the_last_revocation_opens_nothing(keys: Keys)
         assert not refused.value.known
         assert other not in str(refused.value) or len(other) < 2
     keys.revoke("a")
+    keys.revoke("b")
+    time.sleep(TRUST_S)
     with pytest.raises(NotAllowed):
         access.identify(token)
     assert access.required
@@ -127,6 +134,7 @@ def test_a_file_that_is_gone_opens_nothing_while_the_server_runs(keys: Keys, tmp
     token, _ = keys.create("a")
     access = Access(keys)
     (tmp_path / "keys.json").unlink()
+    time.sleep(TRUST_S)
     with pytest.raises(NotAllowed):
         access.identify(token)
     assert access.required

@@ -153,7 +153,7 @@ def test_a_log_that_nobody_reads_holds_nobody_up() -> None:
     stream = Stuck()
     log = Log("text", stream)
     for n in range(30_000):
-        log.request(str(n), "GET", "/x", 200, 0.001, 1, "", "")
+        log.request(b"%d" % n, "GET", "/x", 200, 0.001, 1, "", "")
     stream.go.set()
     log.close()
     assert 10_000 <= len(stream.getvalue().splitlines()) <= 10_001

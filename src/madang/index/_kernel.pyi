@@ -19,6 +19,9 @@ def set_isa(name: str) -> None:
 def prepare(vectors: Vectors, metric: str, out: Vectors | None = None, threads: int = 1) -> None:
     """Check vectors (n, dim) and write what `search` compares to `out`: for cosine unit vectors, else a copy."""
 
+def all_finite(values: NDArray[np.float32]) -> bool:
+    """Whether no value of an array (n,) is NaN or infinity."""
+
 def search(vectors: Vectors, queries: Vectors, k: int, metric: str, rows: Rows | None = None,
            mask: NDArray[np.bool_] | None = None, threads: int = 1) -> tuple[Rows, Scores]:
     """The k best of prepared vectors (n, dim) for raw queries (q, dim); all arrays C-contiguous.
@@ -46,11 +49,11 @@ class Graph:
                mask: NDArray[np.bool_] | None = None, threads: int = 1,
                plan: str = "") -> tuple[Rows, Scores, int, bool]:
         """Rows and scores (q, k), how many distances were computed, and whether it scanned."""
-    def nearest(self, query: Vectors, k: int, ef: int, rerank: int, end: int,
+    def nearest(self, query: Vectors, k: int, spare: int, ef: int, rerank: int, end: int,
                 apart: tuple[tuple[Vectors, Rows, Rows], ...]) -> tuple[list[int], list[float], int, bool]:
-        """The k best for one query (dim,) among the rows below `end`, and `apart` of them: vectors as compared (n, dim),
-        the numbers (n,) that they count as, and which of them (m,), ascending. As `search`, as lists, without padding.
-        """
+        """The k best and `spare` more for one query (dim,) among the rows below `end`, and `apart` of them: vectors as
+        compared (n, dim), the numbers (n,) that they count as, and which of them (m,), ascending. As lists, without
+        padding, and with what `search` tells."""
     def repair(self, threads: int = 1) -> int: ...
     def reachable(self) -> int: ...
     def live(self, rows: Rows) -> NDArray[np.bool_]: ...

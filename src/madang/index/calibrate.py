@@ -15,6 +15,7 @@ from madang.index.protocol import Allow, Rows, Scores, Vectors
 
 _KEPT = 256          # queries remembered for measuring
 _ENOUGH = 64         # of them from which on no made-up ones are needed
+_LOOKED_AT = 16      # one in so many, once there are as many
 _DRIFT = 0.15        # the share of added and removed vectors after which to measure again
 _WIDEST = 1 << 14
 
@@ -83,6 +84,7 @@ class Calibration:
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
+        self._asked = 0
         self._recent: dict[int, NDArray[np.float32]] = {}      # by their hashes, the latest last
         # By target and k: the breadth; size and changes so far when it was measured; with how many real queries.
         self._found: dict[tuple[float, int], tuple[int, int, int, int]] = {}
@@ -90,7 +92,10 @@ class Calibration:
     def breadth(self, index: Tunable, target: float, k: int, queries: Vectors) -> int:
         """The calibrated breadth for a target and k, measured when there is none or much has changed."""
         with self._guard:
-            self._remember(queries)
+            # Once there are enough, one in so many is looked at: it takes as long as a third of a search.
+            self._asked += 1
+            if len(self._recent) < _KEPT or self._asked % _LOOKED_AT == 0:
+                self._remember(queries)
             known = self._found.get((target, k))
             if known is not None and not self._outdated(known, index):
                 return known[0]

@@ -197,6 +197,11 @@ class Flat:
         return _kernel.sieved_search(data, view.codes[:view.used], view.facts[:view.used], queries, k, self._metric,
                                      slots, mask, threads)
 
+    def compared(self) -> Vectors:
+        """What is compared, not to be changed: where nothing was removed, the vectors (n, dim) by row."""
+        view = self._view
+        return view.data[:view.used]
+
     def vectors(self, rows: Rows) -> Vectors:
         """The vectors (n, dim) of live rows, as compared: for cosine of unit length. Raises InvalidInput."""
         numbers, view = as_rows(rows, "rows"), self._view

@@ -25,6 +25,9 @@ QUANTIZATIONS: tuple[Quantization, ...] = get_args(Quantization)
 Precision: TypeAlias = Literal["auto", "float16", "float32"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 Plan: TypeAlias = Literal["graph", "codes", "exact"]
+# What lies outside an index, part by part: vectors (n, dim) as compared, the numbers (n,) that they count as, and which
+# rows of these (m,), ascending, are meant.
+Apart: TypeAlias = tuple[tuple[Vectors, Rows, Rows], ...]
 
 _VERSION = 3
 _HALF_FROM = 128      # dimensions: with fewer, rounding errors average out less, and there is less to save
@@ -226,6 +229,21 @@ class SmallWorld:
         except ValueError as error:
             raise InvalidInput(str(error)) from None
 
+    def nearest(self, query: Vectors, k: int, ef: int, end: int, apart: Apart,
+                spare: int = 0) -> tuple[list[int], list[float], int, bool]:
+        """The k best for one query (dim,) among the live rows below `end` and vectors that lie `apart`, which are all
+        compared: as lists without padding, with what `run` tells beside it. `spare`: so many more, for a caller that
+        will leave some out; they cost next to nothing, and are not found as surely.
+
+        For a caller that keeps its newest vectors outside the index: one call costs less than two and a merge.
+        """
+        if self._graph is None:
+            raise InvalidInput("the index has no vectors yet.", remedy="Add some.")
+        try:
+            return self._graph.nearest(query, k, spare, ef, self.rerank(k, ef), end, apart)
+        except ValueError as error:
+            raise InvalidInput(str(error)) from None
+
     def rerank(self, k: int, ef: int) -> int:
         """How many candidates get exact scores: codes may put near neighbours in the wrong order.
 
@@ -256,10 +274,14 @@ class SmallWorld:
         """Up to n live rows, chosen evenly by seed, and their vectors as compared."""
         if self._graph is None:
             return np.empty(0, dtype=np.int64), np.empty((0, self._dim), dtype=np.float32)
-        live = self.live_rows()
-        if len(live) > n:
-            live = np.sort(np.random.default_rng(seed).choice(live, n, replace=False))
-        return live, self._graph.vectors(live)
+        while True:
+            live = self.live_rows()
+            if len(live) > n:
+                live = np.sort(np.random.default_rng(seed).choice(live, n, replace=False))
+            try:
+                return live, self._graph.vectors(live)
+            except ValueError:      # one of them was removed between the two
+                continue
 
     def live_rows(self) -> Rows:
         """All live rows, ascending."""

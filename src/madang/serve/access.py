@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -27,6 +28,7 @@ FILE_NAME = "keys.json"
 PREFIX = "mdg_"                    # so that a key that leaked is recognised as one
 _NAME = re.compile(r"[^\W_][\w .-]{0,62}")
 LOCAL = "(this workspace's own)"   # no key can be called so
+TRUST_S = 0.05                     # for so long a running server goes by what it knew of the keys
 _log = logging.getLogger("madang.serve")
 
 
@@ -123,7 +125,7 @@ class Keys:
         return token, key
 
     def revoke(self, name: str) -> Key:
-        """Take a key back, by its name or id. A running server refuses it from then on."""
+        """Take a key back, by its name or id. A running server refuses it within `TRUST_S`."""
         with self._changing() as keys:
             found = next((key for key in keys.values() if name in (key.name, key.id)), None)
             if found is None:
@@ -195,6 +197,7 @@ class Access:
         self._version: tuple[int, int] | None = None
         self._used: dict[str, str] = {}
         self._guard = threading.Lock()
+        self._looked = -TRUST_S                    # when, by the monotonic clock
         self._refresh()
 
     @property
@@ -212,6 +215,9 @@ class Access:
             return Identity(name=LOCAL)
         digest = digest_of(key)
         found = self._known.get(digest)
+        if found is None:           # made a moment ago, perhaps
+            self._refresh(at_once=True)
+            found = self._known.get(digest)
         if found is None or not hmac.compare_digest(found.digest, digest):
             raise NotAllowed("a key is needed." if not key else "this key is not known.", known=False,
                              remedy="Send one in the header Api-Key, or as Authorization: Bearer KEY.")
@@ -228,10 +234,12 @@ class Access:
                 except (OSError, MadangError) as error:      # no reason to refuse anybody
                     _log.warning("the last use of keys could not be written down: %s", type(error).__name__)
 
-    def _refresh(self) -> None:
-        """Look whether keys were made or revoked since: it costs a microsecond."""
-        if self._keys is None:
+    def _refresh(self, at_once: bool = False) -> None:
+        """Look whether keys were made or revoked since, but not for every request: that may cost ten microseconds."""
+        now = time.monotonic()
+        if self._keys is None or (now < self._looked + TRUST_S and not at_once):
             return
+        self._looked = now
         version = self._keys.version()
         if version == self._version:
             return

@@ -6,6 +6,9 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
 
 from madang.base.errors import MadangError
 from madang.base.settings import Serve
@@ -13,6 +16,7 @@ from madang.serve.access import LOCAL, Access, Identity, Keys
 from madang.serve.fetching import Fetcher, Rules
 from madang.serve.gate import Gate, preflight
 from madang.serve.http import (
+    COUNTED,
     Bodies,
     Dialect,
     Door,
@@ -37,6 +41,9 @@ from madang.workspace import Workspace
 
 _MB = 1_000_000
 _REQUEST_ID = re.compile(rb"[\w.-]{1,64}")
+# With one of these, an answer depends on more than the head and the body, or has more headers.
+_NOT_AT_ONCE = frozenset({b"origin", b"expect", b"transfer-encoding", b"upgrade", b"connection", b"x-forwarded-for",
+                          b"x-forwarded-proto"})
 _UNKNOWN = "unknown"               # the route of a path that is none
 
 
@@ -52,6 +59,7 @@ class App:
 
     def __init__(self, workspace: Workspace, access: Access | None = None, settings: Serve | None = None,
                  listens: str = "", log: Log | None = None) -> None:
+        self._run, self._numbers = os.urandom(4).hex().encode(), count(1)      # of requests
         self.workspace, self.settings = workspace, settings or workspace.settings.serve
         workspace.models.restrict()
         self.work = Work(self.settings.threads, self.settings.max_waiting)
@@ -61,7 +69,7 @@ class App:
         self.ready = Ready(workspace, self.settings.warm)
         self._rates = Rates(self.settings.rate_per_s, self.settings.rate_burst)
         self._gate = Gate(self.settings, listens)
-        bodies = Bodies(int(self.settings.max_body_mb * _MB), self.settings.body_timeout_s)
+        bodies = self._bodies = Bodies(int(self.settings.max_body_mb * _MB), self.settings.body_timeout_s)
         self._door = Door(self._admit, bodies, self._cleaned)
         self._openai = OpenAI(workspace, self.work, Fetcher(Rules.of(self.settings)))
         self._dialects: Sequence[Dialect] = (self._openai, Pinecone(workspace, self.work))
@@ -76,8 +84,7 @@ class App:
             return
         started = time.perf_counter()
         headers: Mapping[bytes, bytes] = dict(scope["headers"])
-        sent = headers.get(b"x-request-id", b"")
-        answer = _Answer(send, sent if _REQUEST_ID.fullmatch(sent) else os.urandom(8).hex().encode())
+        answer = _Answer(send, self._request_id(headers))
         dialect, handler, parts = self._find(scope)
         key = ""
         try:
@@ -93,12 +100,40 @@ class App:
             await send_reply(refusal(dialect, error, headers), answer.send)
         finally:
             route = self.native.route(scope) if handler is None else template(_path(scope), parts)
-            self._note(answer, scope, route or _UNKNOWN, time.perf_counter() - started, key)
+            self._note(answer.id, scope, route or _UNKNOWN, answer.status, started, answer.size, key)
 
-    def _note(self, answer: _Answer, scope: Scope, route: str, seconds: float, key: str) -> None:
-        self.metrics.observe(scope["method"], route, answer.status, seconds)
-        self.log.request(answer.id.decode(), scope["method"], route, answer.status, seconds, answer.size, key,
-                         _client(scope))
+    def known(self, scope: Scope) -> Known | None:
+        """What requests with the head of this one, which was answered, have in common; None where they may not be
+        answered by `at_once`."""
+        headers = dict(scope["headers"])
+        dialect, handler, parts = self._find(scope)
+        if handler is None or headers.keys() & _NOT_AT_ONCE:
+            return None
+        try:
+            self._gate.check(scope, headers, self.access.required)
+            self._bodies.check(headers)
+        except MadangError:
+            return None
+        return Known(dialect, handler, parts, scope, headers, template(_path(scope), parts))
+
+    def at_once(self, known: Known, client: Any, body: bytes) -> tuple[bytes, Reply]:
+        """The id of a request that is all there, and its reply, which is whole. Raises `NotAtOnce`."""
+        started = time.perf_counter()
+        scope = known.scope if known.scope["client"] == client else {**known.scope, "client": client}
+        reply, key = self._door.at_once(known.dialect, known.handler, known.parts, scope, known.headers, body)
+        request_id = self._request_id(known.headers)
+        self._note(request_id, scope, known.route, reply.status, started, len(reply.body), key)     # type: ignore[arg-type]
+        return request_id, reply
+
+    def _request_id(self, headers: Mapping[bytes, bytes]) -> bytes:
+        sent = headers.get(b"x-request-id", b"")
+        return sent if _REQUEST_ID.fullmatch(sent) else b"%s-%x" % (self._run, next(self._numbers))
+
+    def _note(self, request_id: bytes, scope: Scope, route: str, status: int, started: float, size: int,
+              key: str) -> None:
+        seconds = time.perf_counter() - started
+        self.metrics.observe(scope["method"], route, status, seconds)
+        self.log.request(request_id, scope["method"], route, status, seconds, size, key, _client(scope))
 
     def _find(self, scope: Scope) -> tuple[Dialect, Handler | None, Mapping[str, str]]:
         method, path = scope["method"], _path(scope)
@@ -115,7 +150,7 @@ class App:
         except MadangError:
             self._rates.take(_client(scope))     # whoever guesses is slowed down like everybody else
             raise
-        if identity.name != LOCAL:
+        if identity.name != LOCAL and COUNTED not in scope:
             self._rates.take(f"key {identity.name}" if identity.name else _client(scope))
         return identity
 
@@ -139,6 +174,18 @@ class App:
         self._openai.close()
         self.ready.close()
         self.access.save_use()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What requests with the same head have in common; `route` is how they are counted."""
+
+    dialect: Dialect
+    handler: Handler
+    parts: Mapping[str, str]
+    scope: Scope
+    headers: Mapping[bytes, bytes]
+    route: str
 
 
 class _Answer:

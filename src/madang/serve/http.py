@@ -10,7 +10,6 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
-from inspect import isawaitable
 from typing import Any, Protocol, TypeAlias, TypeVar
 from urllib.parse import parse_qs
 
@@ -27,6 +26,7 @@ JSON = b"application/json"
 _T = TypeVar("_T")
 _SLOWEST = 16_384          # bytes a second that a long body has to come with, beside the time that it has anyway
 WHOLE = "madang.whole"      # in a request's scope: its body has come, and is not to be waited for
+COUNTED = "madang.counted"  # it was counted against its caller's rate already
 _log = logging.getLogger("madang.serve")
 
 
@@ -44,6 +44,10 @@ class Refused(MadangError, ValueError):
     def __init__(self, message: str, status: int, *, remedy: str | None = None) -> None:
         super().__init__(message, remedy=remedy)
         self.status = status
+
+
+class NotAtOnce(Exception):
+    """A request takes too long to be answered before anything else is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,7 @@ class Request:
     base_url: str = ""                     # under which the caller knows this server
     parts: Mapping[str, str] = field(default_factory=dict)
     receive: Receive | None = None         # what comes after the body: that the caller went away
+    at_once: bool = False                  # it must be answered before anything else is done, or raise `NotAtOnce`
 
     def header(self, name: bytes) -> str:
         """A header by its lower-case name; "" where it was not sent."""
@@ -119,7 +124,7 @@ class Bodies:
     async def whole(self, headers: Mapping[bytes, bytes], receive: Receive, there: bool = False) -> bytes | None:
         """None where the caller went away; `there`: it need not be waited for. Raises `TooLarge`, or `Refused` for a
         body that does not come."""
-        self._check_told(headers)
+        self.check(headers)
         if there:
             message: Mapping[str, Any] = await receive()
         else:
@@ -134,7 +139,7 @@ class Bodies:
 
     async def pieces(self, headers: Mapping[bytes, bytes], receive: Receive) -> AsyncIterator[bytes | None]:
         """Piece by piece; None at the end where the caller went away. Raises as `whole`."""
-        self._check_told(headers)
+        self.check(headers)
         message = await self._next(receive, asyncio.get_running_loop().time(), 0)
         async for piece in self._rest(message, receive):
             yield piece
@@ -161,7 +166,8 @@ class Bodies:
             raise Refused(f"the body did not come within {self._timeout_s:g} s.", 408,
                           remedy="Send it faster, or raise body_timeout_s in [serve] of madang.toml.") from None
 
-    def _check_told(self, headers: Mapping[bytes, bytes]) -> None:
+    def check(self, headers: Mapping[bytes, bytes]) -> None:
+        """Raise `TooLarge` where the body is said to be."""
         told = headers.get(b"content-length", b"")
         if told.isdigit() and (len(told) > 18 or int(told) > self._most_bytes):
             raise self._too_large(told.decode()[:20])
@@ -185,24 +191,48 @@ class Door:
         """One request, from its body to its reply; returns the name of the key that asked."""
         identity = None
         try:
-            identity = self._admit(dialect.key(headers), scope)
-            if identity.collections is not None and "index" in parts:
-                identity = identity.at(parts["index"])     # a dialect's index is a collection
+            identity = self._admitted(dialect, parts, scope, headers)
             body = await self._bodies.whole(headers, receive, WHOLE in scope)
             if body is None:
                 return identity.name
             request = Request(scope["method"], scope["path"], headers, scope["query_string"], body, identity,
                               base_url(scope, headers), parts, receive)
             made = handler(request)
-            reply = await made if isawaitable(made) else made
-        except MadangError as error:
-            reply = refusal(dialect, self._cleaned(error), headers)
-        except Exception as error:  # a defect: told without what it may reveal, and written down
-            _log.exception("%s failed", scope["method"])
-            reply = dialect.refused(MadangError(f"the server failed ({type(error).__name__}); its log says more."),
-                                    headers)
+            reply = made if isinstance(made, Reply) else await made
+        except Exception as error:
+            reply = self._failed(error, dialect, scope, headers)
         await send_reply(reply, send, receive)
         return "" if identity is None else identity.name
+
+    def at_once(self, dialect: Dialect, handler: Handler, parts: Mapping[str, str], scope: Scope,
+                headers: Mapping[bytes, bytes], body: bytes) -> tuple[Reply, str]:
+        """The same for a request that is all there: its reply, and the name of the key. Raises `NotAtOnce`."""
+        name = ""
+        try:
+            identity = self._admitted(dialect, parts, scope, headers)
+            name = identity.name
+            made = handler(Request(scope["method"], scope["path"], headers, scope["query_string"], body, identity,
+                                   "", parts, at_once=True))
+            assert isinstance(made, Reply)
+        except NotAtOnce:
+            raise
+        except Exception as error:
+            made = self._failed(error, dialect, scope, headers)
+        return made, name
+
+    def _admitted(self, dialect: Dialect, parts: Mapping[str, str], scope: Scope,
+                  headers: Mapping[bytes, bytes]) -> Identity:
+        identity = self._admit(dialect.key(headers), scope)
+        if identity.collections is not None and "index" in parts:
+            return identity.at(parts["index"])     # a dialect's index is a collection
+        return identity
+
+    def _failed(self, error: Exception, dialect: Dialect, scope: Scope, headers: Mapping[bytes, bytes]) -> Reply:
+        if isinstance(error, MadangError):
+            return refusal(dialect, self._cleaned(error), headers)
+        # A defect: told without what it may reveal, and written down.
+        _log.error("%s failed", scope["method"], exc_info=error)
+        return dialect.refused(MadangError(f"the server failed ({type(error).__name__}); its log says more."), headers)
 
 
 def refusal(dialect: Dialect, error: MadangError, headers: Mapping[bytes, bytes]) -> Reply:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
 from functools import partial
-from inspect import isawaitable
 from urllib.parse import unquote
 
 from madang.base.errors import InvalidInput, MadangError, NotFound, Unsupported
@@ -93,7 +92,7 @@ def checked(handler: Handler) -> Handler:
             made = handler(request)
         except Malformed as error:
             raise InvalidInput(f"{error}.") from None
-        return _awaited(made) if isawaitable(made) else made
+        return made if isinstance(made, Reply) else _awaited(made)
 
     return call
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from madang.base.errors import InvalidInput, NotFound
 from madang.base.records import Match, Record, SparseVector
-from madang.serve.http import Reply, Request, as_json
+from madang.serve.http import NotAtOnce, Reply, Request, as_json
 from madang.serve.padding import notice
 from madang.serve.pinecone_indexes import HIDDEN_DIM, Indexes, Kind
 from madang.serve.work import Work
@@ -39,6 +39,8 @@ class Vectors:
         collection = self._indexes.named(request.parts["index"])
         kind = self._indexes.kind(collection)
         if kind is None or self._is_long(asked, collection, kind):
+            if request.at_once:
+                raise NotAtOnce
             return self._work.long(lambda: _answered(asked, collection, kind or self._indexes.learn(collection)))
         return _answered(asked, collection, kind)
 

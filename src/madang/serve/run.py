@@ -17,7 +17,7 @@ from madang.base.errors import InvalidInput, Locked
 from madang.base.settings import Serve
 from madang.serve.access import Access, Keys
 from madang.serve.app import App
-from madang.serve.connections import Connection
+from madang.serve.connections import Connection, Heads
 from madang.serve.gate import is_loopback
 from madang.serve.watch import Log
 from madang.workspace import Workspace
@@ -108,7 +108,7 @@ class _Server(uvicorn.Server):
     """Tells the application when it begins and when it shall stop, and has it write down what it remembers."""
 
     def __init__(self, app: App, listener: socket.socket) -> None:
-        bounds = {"head_timeout_s": app.settings.body_timeout_s}
+        bounds = {"head_timeout_s": app.settings.body_timeout_s, "heads": Heads(app)}
         super().__init__(uvicorn.Config(
             app, http=type("Connection", (Connection,), bounds), access_log=False, log_config=None,
             log_level="warning", lifespan="off", timeout_graceful_shutdown=max(1, round(app.settings.grace_s)),

@@ -43,7 +43,7 @@ class Log:
             self._thread = threading.Thread(target=self._write, name="madang-log", daemon=True)
             self._thread.start()
 
-    def request(self, request_id: str, method: str, route: str, status: int, seconds: float, size: int, key: str,
+    def request(self, request_id: bytes, method: str, route: str, status: int, seconds: float, size: int, key: str,
                 client: str) -> None:
         """One request, when its answer is out."""
         if self._thread is None:
@@ -51,11 +51,11 @@ class Log:
         now = datetime.now(UTC)
         if self._form == "json":
             line = orjson.dumps({
-                "time": now.isoformat(timespec="milliseconds"), "event": "request", "id": request_id, "method": method,
-                "route": route, "status": status, "ms": round(seconds * 1e3, 2), "bytes": size, "key": key or None,
-                "client": client}).decode()
+                "time": now.isoformat(timespec="milliseconds"), "event": "request", "id": request_id.decode(),
+                "method": method, "route": route, "status": status, "ms": round(seconds * 1e3, 2), "bytes": size,
+                "key": key or None, "client": client}).decode()
         else:
-            line = f"{now:%H:%M:%S} {method} {route} {status} {seconds * 1e3:.1f} ms {request_id}"
+            line = f"{now:%H:%M:%S} {method} {route} {status} {seconds * 1e3:.1f} ms {request_id.decode()}"
         self._put(line)
 
     def event(self, event: str, **fields: str | int | float) -> None:

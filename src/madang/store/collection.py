@@ -261,7 +261,7 @@ class Collection(Inside):
         if filter is not None:
             parsed = filters.parsed(filter)
             with self._reporting(), self._current.view() as view:
-                names = view.names.of(bitmaps.rows(view.allowed(namespace, parsed)))
+                names = view.names.of(bitmaps.rows(view.allowed(namespace, parsed)).tolist())
             found = nsmallest(limit + 1, (name for name in names if name > cursor and name.startswith(prefix)))
         else:
             with self._reporting(), self._connections.reading() as reader:

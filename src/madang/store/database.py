@@ -103,6 +103,9 @@ class Database:
 
     def open(self, name: str) -> Collection:
         """Open a collection; the same object for the same name. Raises `NotFound` with the names there are."""
+        there = self._open.get(name) if type(name) is str else None
+        if there is not None and there.surely_there:      # as a rule
+            return there
         name = validate.collection_name(name)
         with self._guard:
             known = self._open.get(name)

@@ -15,8 +15,8 @@ from pyroaring import BitMap
 
 from madang.base.records import Vector
 from madang.index import IVF, Metric
-from madang.index.graph import Plan, SmallWorld
-from madang.index.protocol import Scores, Vectors
+from madang.index.graph import Apart, Plan, SmallWorld
+from madang.index.protocol import Vectors
 from madang.index.specs import AnyIndex, Spec, index_of
 from madang.store import bitmaps
 from madang.store.tail import Chunk, Slots, Tail
@@ -24,7 +24,7 @@ from madang.store.tail import Chunk, Slots, Tail
 _SPARE = 8             # asked for beyond k where some that would be found may be dead
 _FREE = 0.9            # of what there is must be allowed, for a search to look at everything and leave out the rest
 _NO_END = 2**62
-_FEW = 64              # answers that are put in order faster without NumPy
+_APART = 1024          # vectors that a graph has not absorbed, up to which it compares them itself
 _ALL_CELLS = 2**31 - 1
 _AS_ROWS = 1 / 32      # up to this share, allowed slots are handed over as a list, else as a mask
 
@@ -33,8 +33,8 @@ _AS_ROWS = 1 / 32      # up to this share, allowed slots are handed over as a li
 class Found:
     """Slots and scores, best first; how they were found; how many vectors or codes were compared."""
 
-    slots: Slots
-    scores: Scores
+    slots: list[int]
+    scores: list[float]
     how: str
     compared: int
 
@@ -46,20 +46,46 @@ class Snapshot:
     index: AnyIndex
     absorbed: int                  # slots below are in the index, and perhaps some above
     chunks: tuple[Chunk, ...]
+    apart: Apart | None            # what is in the chunks, where it is so little that a graph compares it itself
+    waiting: int                   # how much that is
 
     def nearest(self, query: Vector, k: int, allowed: BitMap, filtered: bool,
                 target_recall: float | None = None, exact: bool = False) -> Found:
         """The k best of the allowed slots for a query (dim,); `exact`: all of them are compared."""
+        if self.apart is not None and not exact and len(allowed) >= _FREE * (len(self.index) + self.waiting):
+            found = self._together(query, k, allowed, filtered, target_recall)
+            if found is not None:
+                return found
         queries = query[None, :]
         parts = [self._indexed(queries, k, allowed, filtered, target_recall, exact)] if self.absorbed else []
         tail = [chunk.search(queries, k, allowed) for chunk in self.chunks if len(chunk.slots)]
         if not tail:
-            return parts[0] if parts else Found(np.empty(0, np.int64), np.empty(0, np.float32), "exact", 0)
+            return parts[0] if parts else Found([], [], "exact", 0)
         slots, scores = _best([*((part.slots, part.scores) for part in parts),
                                *((slots, scores) for slots, scores, _ in tail)], k)
         compared = sum(compared for _, _, compared in tail)
         how = " + ".join([*(part.how for part in parts), f"{compared:,} exactly" if parts else "exact"])
         return Found(slots, scores, how, compared + sum(part.compared for part in parts))
+
+    def _together(self, query: Vector, k: int, allowed: BitMap, filtered: bool, target: float | None) -> Found | None:
+        """The graph and what it has not absorbed in one call, where nearly all is allowed: the rest is left out of what
+        comes back. None where that is not enough."""
+        index = self.index
+        assert isinstance(index, SmallWorld)
+        assert self.apart is not None
+        breadth = index.breadth(query[None, :], k, target_recall=target)
+        all_are = not filtered and len(allowed) == len(index) + self.waiting
+        slots, scores, compared, scanned = index.nearest(
+            query, k, breadth, self.absorbed if self.waiting else _NO_END, self.apart, 0 if all_are else _SPARE)
+        # What comes back is looked at even where all seems allowed: by now the index may hold more.
+        good = [slot in allowed for slot in slots]
+        if not all(good):
+            slots = [slot for slot, is_good in zip(slots, good, strict=True) if is_good]
+            scores = [score for score, is_good in zip(scores, good, strict=True) if is_good]
+        if len(slots) < k and len(slots) < len(allowed):
+            return None
+        how = f"{index.kind}: all that passed compared" if scanned else f"{index.kind}(ef={breadth})"
+        return Found(slots[:k], scores[:k], f"{how} + {self.waiting:,} exactly" if self.waiting else how, compared)
 
     def _indexed(self, queries: Vectors, k: int, allowed: BitMap, filtered: bool, target: float | None,
                  exact: bool) -> Found:
@@ -70,14 +96,15 @@ class Snapshot:
             found = self._search(queries, k if count == live and not filtered else k + _SPARE, None, target,
                                  exact=exact)
             end = self.absorbed if self.chunks else _NO_END
-            good = [place for place, slot in enumerate(found.slots.tolist()) if slot < end and slot in allowed]
+            good = [place for place, slot in enumerate(found.slots) if slot < end and slot in allowed]
             if len(good) == len(found.slots) <= k:
                 return found
             if len(good) >= min(k, count):
-                return Found(found.slots[good][:k], found.scores[good][:k], found.how, found.compared)
+                return Found([found.slots[place] for place in good[:k]], [found.scores[place] for place in good[:k]],
+                             found.how, found.compared)
         mine = allowed if not self.chunks else allowed & _below(self.absorbed)
         if not mine:
-            return Found(np.empty(0, np.int64), np.empty(0, np.float32), "exact", 0)
+            return Found([], [], "exact", 0)
         size = mine.max() + 1
         # Only graphs take a mask that more rows may have outgrown meanwhile.
         few = len(mine) <= _AS_ROWS * size or not isinstance(self.index, SmallWorld)
@@ -98,10 +125,10 @@ class Snapshot:
         else:
             rows, scores = index.search(queries, k, allow=allow)
             how, compared = "exact", len(index) if count is None else count
-        slots, best = rows[0], scores[0]
-        if len(slots) and slots[-1] < 0:        # fewer than were asked for
-            real = slots >= 0
-            slots, best = slots[real], best[real]
+        slots, best = rows[0].tolist(), scores[0].tolist()
+        while slots and slots[-1] < 0:          # fewer than were asked for
+            slots.pop()
+            best.pop()
         return Found(slots, best, how, compared)
 
 
@@ -113,6 +140,7 @@ class Dense:
         self.tail = Tail(dim, metric) if isinstance(self.index, SmallWorld) else None
         self.absorbed = 0
         self.gone = BitMap()            # dead slots that the index still holds
+        self._last: Snapshot | None = None
 
     def add(self, slots: Slots, vectors: Vectors) -> None:
         """Slots (n,), following those before, with vectors (n, dim)."""
@@ -159,21 +187,20 @@ class Dense:
 
     def snapshot(self) -> Snapshot:
         """What a search may go on using after the guard is let go."""
-        return Snapshot(self.index, self.absorbed, () if self.tail is None else self.tail.chunks)
+        chunks = () if self.tail is None else self.tail.chunks
+        last = self._last
+        if last is None or last.chunks is not chunks or last.absorbed != self.absorbed:
+            waiting = self.waiting()
+            whole = isinstance(self.index, SmallWorld) and self.absorbed > 0 and waiting <= _APART
+            last = self._last = Snapshot(self.index, self.absorbed, chunks,
+                                         tuple(chunk.apart() for chunk in chunks) if whole else None, waiting)
+        return last
 
 
-def _best(parts: Sequence[tuple[Slots, Scores]], k: int) -> tuple[Slots, Scores]:
+def _best(parts: Sequence[tuple[list[int], list[float]]], k: int) -> tuple[list[int], list[float]]:
     """The k best of several rankings, each best first; ties to the lower slot."""
-    count = sum(len(slots) for slots, _ in parts)
-    if count > _FEW:
-        slots = np.concatenate([slots for slots, _ in parts])
-        scores = np.concatenate([scores for _, scores in parts])
-        order = np.lexsort((slots, -scores))[:k]
-        return slots[order], scores[order]
-    pairs = sorted((-score, slot) for slots, scores in parts
-                   for slot, score in zip(slots.tolist(), scores.tolist(), strict=True))[:k]
-    return (np.array([slot for _, slot in pairs], dtype=np.int64),
-            np.array([-score for score, _ in pairs], dtype=np.float32))
+    pairs = sorted((-score, slot) for slots, scores in parts for slot, score in zip(slots, scores, strict=True))[:k]
+    return [slot for _, slot in pairs], [-score for score, _ in pairs]
 
 
 def _below(end: int) -> BitMap:

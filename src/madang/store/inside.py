@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Inside:
         self.name, self.metric = name or directory.name, meta["metric"]
         self._connections = Connections(self._path, self._check_there)
         self._pulse = Pulse(directory) if lock is not None else None
-        self._told, self._searches = Told(), Searches()
+        self._told, self._searches, self._reports = Told(), Searches(), _Reporting(self._path)
         self._current = self._current_of(embeddings.live(meta.get))
         self._beside: Current | None = None                      # of the shadow, once it was asked for
         self._beside_guard, self._reembedding = threading.RLock(), threading.RLock()
@@ -165,13 +165,9 @@ class Inside:
     def _may_save(self) -> bool:
         return self._lock is not None and self._lock.held and not self.dropped
 
-    @contextmanager
-    def _reporting(self) -> Iterator[None]:
+    def _reporting(self) -> AbstractContextManager[None]:
         """SQLite's errors as ours."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise schema.explained(self._path, error) from error
+        return self._reports
 
     @property
     def dropped(self) -> bool:
@@ -188,6 +184,15 @@ class Inside:
         if self.dropped:
             raise NotFound(f"collection {self.name!r} was dropped, or restored, by another process.",
                            remedy="Open it again, or make it anew.")
+
+
+class _Reporting(AbstractContextManager[None]):
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            raise schema.explained(self._path, error) from error
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

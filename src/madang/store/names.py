@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,11 @@ class Growing:
         """All of them so far."""
         return self._data[:self._size]
 
+    def of(self, places: Sequence[int]) -> list[int]:
+        """Those at some places: of a few faster than through an array."""
+        data = self._data.data
+        return [data[place] for place in places]
+
 
 class Names:
     """Ids by slot: those of a file as one text with offsets, later ones as they come."""
@@ -39,7 +44,7 @@ class Names:
     def __init__(self, offsets: NDArray[np.int64] | None = None, text: NDArray[np.uint8] | None = None) -> None:
         self._offsets = np.zeros(1, dtype=np.int64) if offsets is None else offsets
         self._text = np.empty(0, dtype=np.uint8) if text is None else text
-        self._bytes = self._text.data      # a slice of it costs a tenth of an array's
+        self._places, self._bytes = self._offsets.data, self._text.data    # a tenth of what values of arrays cost
         self._later: list[str] = []
 
     def __len__(self) -> int:
@@ -48,14 +53,12 @@ class Names:
     def extend(self, ids: Iterable[str]) -> None:
         self._later.extend(ids)
 
-    def of(self, slots: NDArray[np.int64]) -> list[str]:
-        """The ids of slots (n,)."""
-        first, text = len(self._offsets) - 1, self._bytes
-        if not first:
-            return [self._later[slot] for slot in slots.tolist()]
-        starts, ends = (self._offsets.take(place, mode="clip").tolist() for place in (slots, slots + 1))
-        return [self._later[slot - first] if slot >= first else str(text[start:end], "utf-8")
-                for slot, start, end in zip(slots.tolist(), starts, ends, strict=True)]
+    def of(self, slots: Iterable[int]) -> list[str]:
+        """The ids of slots."""
+        places, text, later = self._places, self._bytes, self._later
+        first = len(places) - 1
+        return [later[slot - first] if slot >= first else str(text[places[slot]:places[slot + 1]], "utf-8")
+                for slot in slots]
 
     def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Offsets (n + 1,) and the text."""

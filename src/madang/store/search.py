@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +71,8 @@ class Prepared:
 class Ranked:
     """The best slots with their scores, and how they were found."""
 
-    slots: Slots
-    scores: Sequence[float]
+    slots: list[int]
+    scores: list[float]
     plan: Plan
 
 
@@ -99,12 +98,14 @@ def rank(asked: Asked, prepared: Prepared) -> Ranked:
     """The second part: the vectors, beside everybody else."""
     reading = prepared.reading
     if not reading.candidates:
-        return Ranked(np.empty(0, dtype=np.int64), [], Plan(candidates=0))
+        return Ranked([], [], Plan(candidates=0))
     near = _near(asked, prepared)
-    rankings = {name: (slots.tolist(), scores.tolist()) for name, slots, scores in (
-        *([] if near is None else [("dense", near.slots, near.scores)]),
-        *([] if prepared.words is None else [("lexical", *prepared.words)]),
-        *([] if prepared.alike is None else [("sparse", *prepared.alike)]))}
+    if near is not None and not asked.several:
+        return Ranked(near.slots, near.scores, Plan(near.how, candidates=reading.candidates, compared=near.compared))
+    rankings = {} if near is None else {"dense": (near.slots, near.scores)}
+    for name, ranking in (("lexical", prepared.words), ("sparse", prepared.alike)):
+        if ranking is not None:
+            rankings[name] = (ranking[0].tolist(), ranking[1].tolist())
     fused = None
     if len(rankings) == 1:
         ((slots, scores),) = rankings.values()
@@ -112,7 +113,7 @@ def rank(asked: Asked, prepared: Prepared) -> Ranked:
         best = fuse(rankings, asked.fusion, floors(asked.metric, prepared.floor))[:asked.k]
         slots, scores = [slot for slot, _ in best], [score for _, score in best]
         fused = asked.fusion.named(list(rankings))
-    return Ranked(np.array(slots, dtype=np.int64), scores, Plan(
+    return Ranked(slots, scores, Plan(
         None if near is None else near.how, None if prepared.words is None else "bm25",
         None if prepared.alike is None else "sparse", fused, reading.candidates, 0 if near is None else near.compared))
 
@@ -130,7 +131,7 @@ def _near(asked: Asked, prepared: Prepared) -> Found | None:
     parts = [reading.among(asked.vector, len(scored), scored, exact=True)] if scored else []
     rest = reading.allowed - scored
     parts += [reading.among(asked.vector, asked.k, rest, asked.target_recall)] if rest else []
-    return Found(np.concatenate([part.slots for part in parts]), np.concatenate([part.scores for part in parts]),
+    return Found([slot for part in parts for slot in part.slots], [score for part in parts for score in part.scores],
                  " + ".join(dict.fromkeys(part.how for part in parts)), sum(part.compared for part in parts))
 
 
@@ -146,7 +147,7 @@ def described(asked: Asked, prepared: Prepared, ranked: Ranked, told: Told) -> Q
     if asked.values or asked.document:
         return None
     view = prepared.view
-    texts = told.of(view.rows.view()[ranked.slots].tolist())
+    texts = told.of(view.rows.of(ranked.slots))
     if texts is None:
         return None
     ids = view.names.of(ranked.slots)
@@ -158,7 +159,7 @@ def matches(asked: Asked, prepared: Prepared, ranked: Ranked, reader: Reader, to
     """The third part: what the answer says of the records. None where one is gone by now."""
     view = prepared.view
     ids = view.names.of(ranked.slots)
-    rows = view.rows.view()[ranked.slots].tolist()
+    rows = view.rows.of(ranked.slots)
     read = reader.matches(rows, values=asked.values, document=asked.document)
     if len(read) < len(rows):
         return None

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pyroaring import BitMap
 
 from madang.index import Flat, Metric
-from madang.index.protocol import Scores, Vectors
+from madang.index.protocol import Vectors
 from madang.store import bitmaps
 
-BLOCK = 256             # slots that the index absorbs at a time
-_CHUNK = 4 * BLOCK
+BLOCK = 64              # slots that the index absorbs at a time
+_CHUNK = 16 * BLOCK
 Slots = NDArray[np.int64]
 
 
@@ -36,11 +36,15 @@ class Chunk:
     def of(cls, slots: Slots, flat: Flat, members: BitMap) -> Chunk:
         return cls(slots, flat, members, np.searchsorted(slots, bitmaps.rows(members)).astype(np.int64))
 
-    def search(self, query: Vectors, k: int, allowed: BitMap) -> tuple[Slots, Scores, int]:
+    def apart(self) -> tuple[Vectors, Slots, Slots]:
+        """The vectors, the slots that they are, and the rows of the members among them: see `SmallWorld.nearest`."""
+        return self.flat.compared(), self.slots, self.rows
+
+    def search(self, query: Vectors, k: int, allowed: BitMap) -> tuple[list[int], list[float], int]:
         """The k best allowed slots for a query (1, dim), their scores, and how many were compared."""
         count = self.members.intersection_cardinality(allowed)
         if not count:
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32), 0
+            return [], [], 0
         allow: Slots | None = self.rows
         if count < len(self.members):
             allow = np.searchsorted(self.slots, bitmaps.rows(self.members & allowed)).astype(np.int64)
@@ -48,7 +52,7 @@ class Chunk:
             allow = None
         rows, scores = self.flat.search(query, k, allow=allow)
         found = rows[0][:min(k, count)]
-        return self.slots[found], scores[0][:len(found)], count
+        return self.slots[found].tolist(), scores[0][:len(found)].tolist(), count
 
 
 class Tail:

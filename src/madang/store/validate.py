@@ -60,14 +60,14 @@ def top_k(value: Any) -> int:
 def vector(values: Any, dim: int, where: str) -> Vector:
     """A float32 vector (dim,) from a list or array of finite numbers."""
     array = _array(values, dim, where)
-    if not np.isfinite(array).all():
+    if not _kernel.all_finite(array):
         raise InvalidInput(f"{where} contains NaN or infinity.")
     return array
 
 
 def _array(values: Any, dim: int, where: str) -> Vector:
     try:
-        array = np.asarray(values, dtype=np.float32)
+        array = np.asarray(values, dtype=np.float32, order="C")
     except (TypeError, ValueError):
         raise InvalidInput(f"{where} must be {dim} numbers, not {values!r:.80}.") from None
     if array.ndim != 1 or array.shape[0] != dim:
