@@ -108,7 +108,10 @@ inline std::string put_together(Graph& graph, const Parts& parts) {
     }
     for (std::int64_t i = 0; i < lists * world.links.upper_width; ++i)
         if (!within(parts.upper[i])) return "a link above the lowest level is out of range";
-    world.records = parts.records;
+    // What a search reads all over is copied out of a mapped file: its pages are small, and to look one up takes longer
+    // than to compare a vector.
+    world.records.resize(n * stride);
+    std::copy_n(parts.records.get(), n * stride, world.records.get());
     world.facts = parts.facts;
     world.vectors = parts.vectors;
     world.levels = parts.levels;

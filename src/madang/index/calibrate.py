@@ -91,11 +91,15 @@ class Calibration:
 
     def breadth(self, index: Tunable, target: float, k: int, queries: Vectors) -> int:
         """The calibrated breadth for a target and k, measured when there is none or much has changed."""
+        # Once there are enough, one in so many is looked at, which takes as long as a third of a search. The others
+        # wait for no lock; two that count at once may count as one.
+        self._asked += 1
+        known = self._found.get((target, k))
+        if (known is not None and len(self._recent) >= _KEPT and self._asked % _LOOKED_AT
+                and not self._outdated(known, index)):
+            return known[0]
         with self._guard:
-            # Once there are enough, one in so many is looked at: it takes as long as a third of a search.
-            self._asked += 1
-            if len(self._recent) < _KEPT or self._asked % _LOOKED_AT == 0:
-                self._remember(queries)
+            self._remember(queries)
             known = self._found.get((target, k))
             if known is not None and not self._outdated(known, index):
                 return known[0]

@@ -6,10 +6,11 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from madang.base.errors import InvalidInput, MadangError, NotFound
 from madang.index import Metric
@@ -24,6 +25,7 @@ from madang.store.view import View
 _MAX_WAITING = 100_000     # vectors that may wait for the index before writers wait for it, too
 _PATIENCE_S = 600.0
 _TRUST_S = 0.1             # for so long, a number that has not changed is believed
+_MOST_READY = 64           # states that are remembered, of filters say
 _LATELY_S = 0.5            # since the last write began
 
 
@@ -51,6 +53,7 @@ class Current:
         self._pulse = pulse
         self._seen: bytes | None = None    # its number, before that state was read
         self._trusted_until = 0.0
+        self._ready: dict[Any, Any] = {}   # what was found out about the view as it is
         self._closed = False
         self._written_at = 0.0
         self.indexer = Indexer(self._step, path.parent.name)
@@ -73,6 +76,20 @@ class Current:
                 yield self._caught_up(), self._reader
             finally:
                 self._connection.execute("COMMIT")
+
+    def ready(self, key: Hashable) -> Any:
+        """What `keep` was told under this key, where the view is known to be the same still and up to date, else None.
+
+        Without the guard: threads that meet at it let go of the interpreter, which takes longer than a search.
+        """
+        ready = self._ready        # before it is made sure that it is up to date
+        return ready.get(key) if self.trusted else None
+
+    def keep(self, key: Hashable, what: Any) -> None:
+        """Remember what was found out about the view, while nobody else is at it."""
+        if len(self._ready) >= _MOST_READY:
+            self._ready = {}
+        self._ready[key] = what
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -120,6 +137,7 @@ class Current:
 
     def _caught_up(self) -> View:
         """Inside a read transaction."""
+        self._ready = {}
         self._follow()
         generation = self._reader.meta("generation") or 0
         try:
@@ -216,6 +234,7 @@ class Current:
             view.absorb(slots, vectors, threads=self._threads())
             with self._guard:
                 view.absorbed(cut, slots)
+                self._ready = {}
         elif gone is not None:
             view.dense.cut_out(gone)
         else:
@@ -251,7 +270,7 @@ class Current:
             made.absorbed(cut, slots)
         with self._guard:
             if not self.indexer.stopping and made.spec == self.spec and embedding == self.embedding:
-                self._view, self._version, self._seen = made, -1, None
+                self._view, self._version, self._seen, self._ready = made, -1, None, {}
 
     def _save(self, view: View) -> None:
         """Only the process that writes to the workspace keeps the files. What cannot be written, on a full disk say, is
@@ -283,7 +302,7 @@ class Current:
     def forget(self) -> None:
         """Begin anew, from the records alone."""
         with self._guard:
-            self._view = None
+            self._view, self._ready = None, {}
             derived.remove(self._path.parent, self.embedding.table)
 
     def close(self, keep: bool = True) -> None:

@@ -52,8 +52,7 @@ class Inside:
     def _answered(self, asked: search.Asked, current: Current) -> QueryResult:
         with self._reporting():
             for _ in range(3):
-                with current.view() as view:
-                    prepared = self._prepared(asked, view)
+                prepared = self._ready(asked, current)
                 if prepared is None:
                     continue
                 ranked = search.rank(asked, prepared)
@@ -72,6 +71,19 @@ class Inside:
         if last is None:
             raise Corrupt(f"{self._path} lacks a record that was found.", remedy="Run `repair` on the collection.")
         return last
+
+    def _ready(self, asked: search.Asked, current: Current) -> search.Prepared | None:
+        """As `_prepared`; what needs no words and no sparse vector is remembered for the next one."""
+        if asked.vector is None or asked.several:
+            with current.view() as view:
+                return self._prepared(asked, view)
+        key = asked.namespace, None if asked.filter is None else asked.filter.text
+        known: search.Prepared | None = current.ready(key)
+        if known is None or known.view.dim != len(asked.vector):
+            with current.view() as view:
+                known = self._prepared(asked, view)
+                current.keep(key, known)
+        return known
 
     def _prepared(self, asked: search.Asked, view: View) -> search.Prepared | None:
         """None where somebody re-analyzed since the view was brought up to date: its terms have other numbers."""

@@ -34,6 +34,7 @@ class _Reservoir(Generic[_T]):
     def __init__(self) -> None:
         self.items: list[_T] = []
         self.offered = 0
+        self._drawn: int | None = None
         self._random = random.Random(0)
         self._hashes: list[int] = []
         self._known: set[int] = set()
@@ -44,10 +45,24 @@ class _Reservoir(Generic[_T]):
         self._hashes = [xxh3_64_intdigest(data) for _, data in items[:SIZE]]
         self._known, self.offered = set(self._hashes), max(offered, len(self.items))
 
+    def passes(self) -> bool:
+        """Whether the next one is not kept; it is counted then. Else `offer` it, to the place that was drawn here."""
+        if len(self.items) < SIZE:
+            return False
+        place = int(self._random.random() * (self.offered + 1))
+        if place < SIZE:
+            self._drawn = place
+            return False
+        self.offered += 1
+        return True
+
     def offer(self, item: _T, data: Callable[[_T], bytes], copied: Callable[[_T], _T]) -> bool:
         """Perhaps keep it; whether it was. Mostly not, so its bytes are made only where they are needed."""
         self.offered += 1
-        place = len(self.items) if len(self.items) < SIZE else int(self._random.random() * self.offered)
+        place = self._drawn
+        if place is None:
+            place = len(self.items) if len(self.items) < SIZE else int(self._random.random() * self.offered)
+        self._drawn = None
         if place >= SIZE:
             return False
         mark = xxh3_64_intdigest(data(item))
@@ -86,6 +101,8 @@ class QuerySample:
 
     def offer(self, vector: Vector | None, text: str | None = None, made: str = "") -> None:
         """Perhaps keep a query's vector, of the embedding `made`, and its text."""
+        if vector is not None and text is None and made == self._made and self._vectors.passes():
+            return         # mostly, and without waiting for others
         with self._guard:
             if vector is not None:
                 if made != self._made:      # those of another model, perhaps of another dimension
