@@ -36,6 +36,7 @@ PARTS = ("filters", "flat", "churn", "threads", "files", "bound")
 SELECTIVITIES = (0.5, 0.1, 0.01, 0.001)
 K, EF = 10, 64
 CELLS = 200
+AS_ROWS = 1 / 32        # up to this share a filter is given as rows, else as a mask: as a collection does
 
 
 def timed(function: Callable[[], Any], rounds: int = 1) -> float:
@@ -87,8 +88,9 @@ def filters(base: Vectors, queries: Vectors) -> dict[str, Any]:
                 kernel.append(timed(lambda a=alone, q=query: _kernel.search(a, q, K, "cosine")))
                 by_numpy(alone, allowed, query)     # each is timed right after a first time
                 exact.append(timed(lambda a=alone, r=allowed, q=query: by_numpy(a, r, q)))
-                rows, _, _, scan = index.run(query, K, EF, allow=mask)
-                mine.append(timed(lambda q=query, m=mask: index.run(q, K, EF, allow=m)))
+                allow = allowed.astype(np.int64) if share <= AS_ROWS else mask
+                rows, _, _, scan = index.run(query, K, EF, allow=allow)
+                mine.append(timed(lambda q=query, a=allow: index.search(q, K, ef_search=EF, allow=a)))
                 ratios.append(mine[-1] / exact[-1])
                 recall.append(recalls(rows, truth)[0])
                 scanned += scan

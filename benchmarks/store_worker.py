@@ -36,8 +36,16 @@ def family() -> list[int]:
     while new:
         known += new
         new = [int(child) for pid in new for task in Path(f"/proc/{pid}/task").glob("*/children")
-               for child in task.read_text().split()]
+               for child in told(task).split()]
     return known
+
+
+def told(path: Path) -> str:
+    """What a file of a process or a thread says; "" where that has ended meanwhile."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def cpu_seconds() -> float:

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <limits>
+#include <numeric>
 #include <optional>
 
 #include "heal.hpp"
@@ -45,12 +46,15 @@ public:
         const std::lock_guard writing(writing_);
         if (count == 0) return;
         const int threads = thread_count(wanted_threads, static_cast<double>(count) * 4e6);
-        const std::vector<Slot> slots = place(vectors, count, rows, replacing, threads);
+        std::vector<Slot> slots = place(vectors, count, rows, replacing, threads);
+        const std::vector<std::int64_t> order = shuffled(count);
+        std::vector<Slot> mixed(slots.size());
+        for (std::size_t i = 0; i < slots.size(); ++i) mixed[i] = slots[static_cast<std::size_t>(order[i])];
         std::int64_t next = 0;
         {
             Builder builder(world_, kernel_(), gate_, threads);
-            builder.insert(slots, [&](Slot slot) {  // slots go live in order; what a row had before is dead from then on
-                const std::int64_t row = rows[next++];
+            builder.insert(mixed, [&](Slot slot) {  // slots go live in order; what a row had before is dead from then on
+                const std::int64_t row = rows[order[static_cast<std::size_t>(next++)]];
                 if (replacing) bury(&row, 1);
                 rows_.set(row, slot);
             });
@@ -190,6 +194,19 @@ private:
         std::nth_element(growth.begin(), middle, growth.end());
         // Where all are about equally far, a little more: the k-th so far says less.
         world_.spread = std::max(*middle / std::log(static_cast<float>(far) / near), 0.065F);
+    }
+
+    // Numbers below `count` in an order that is always the same and that no data has: what is alike often comes together,
+    // and a batch that is all alike would find no links to the rest.
+    static std::vector<std::int64_t> shuffled(std::int64_t count) {
+        std::vector<std::int64_t> order(static_cast<std::size_t>(count));
+        std::iota(order.begin(), order.end(), std::int64_t{0});
+        std::uint64_t state = 0x9E3779B97F4A7C15ULL;
+        for (std::int64_t i = count - 1; i > 0; --i) {  // Fisher-Yates with a linear congruential generator (Knuth's MMIX)
+            state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+            std::swap(order[static_cast<std::size_t>(i)], order[static_cast<std::size_t>((state >> 33) % static_cast<std::uint64_t>(i + 1))]);
+        }
+        return order;
     }
 
     // Slots for vectors, filled but not linked.

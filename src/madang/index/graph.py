@@ -178,9 +178,10 @@ class SmallWorld:
             InvalidInput: another shape or dtype, NaN or infinity, k below 1, rows that were never added.
         """
         graph = self._graph
-        if graph is not None and allow is None and type(k) is int and type(ef_search) is int and type(threads) is int:
+        if (graph is not None and type(k) is int and type(ef_search) is int and type(threads) is int
+                and (allow is None or _are_rows(allow))):
             try:    # what is checked below takes as long as a third of a search; the kernel refuses all of it, too
-                return graph.search(queries, k, ef_search, self.rerank(k, ef_search), None, None, threads, "")[:2]
+                return graph.search(queries, k, ef_search, self.rerank(k, ef_search), allow, None, threads, "")[:2]
             except (ValueError, TypeError):
                 pass    # in better words below, or made to fit
         k = check_count(k, "k", 1, "how many neighbours you want")
