@@ -149,7 +149,7 @@ class Ours(Server):
         for _ in range(6000):
             told = next((line for line in self.http.get("/metrics").text.splitlines()
                          if line.startswith("madang_index_waiting{")), None)
-            if told is not None and float(told.split()[-1]) < 64:
+            if told is not None and float(told.split()[-1]) < 128:
                 return
             time.sleep(0.1)
         raise Failed("the index does not catch up")

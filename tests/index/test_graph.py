@@ -912,3 +912,39 @@ def test_a_sample_is_taken_while_rows_are_removed() -> None:
     thread.join()
     assert taken
     assert all(taken)
+
+
+def test_the_code_does_not_depend_on_how_many_came_first() -> None:
+    """A few vectors cannot tell what suits the many that follow."""
+    vectors = random(5000, 96) @ random(96, 96, 3)      # some directions matter more
+    whole, parts, again = HNSW(96), HNSW(96), HNSW(96)
+    whole.add(vectors)
+    for index in (parts, again):
+        for at in range(0, 4090, 409):
+            index.add(vectors[at:at + 409])
+        assert index.stats()["code"] == "int8"
+        index.remove(np.array([5, 4000]))
+        index.add(vectors[4090:])
+    assert whole.stats()["code"] == parts.stats()["code"] == "int4"
+    assert len(parts) == parts.reachable() == 4998
+    assert parts.rows_ever == 5000
+    np.testing.assert_array_equal(parts.live_rows(), np.delete(np.arange(5000), [5, 4000]))
+    np.testing.assert_array_equal(parts.sample(5000)[1], again.sample(5000)[1])
+    queries = random(50, 96, 9) @ random(96, 96, 3)
+    assert recall_by_score(parts, queries, 10, 64) >= recall_by_score(whole, queries, 10, 64) - 0.01
+    assert parts.add(vectors[:2]).tolist() == [5000, 5001]
+    np.testing.assert_array_equal(parts.search(queries, 10)[0], again.search(queries, 10)[0])
+
+
+def test_what_comes_sorted_is_found_as_surely() -> None:
+    """Data that comes cluster by cluster gives as good a graph as in any other order."""
+    generator = np.random.default_rng(0)
+    centres = generator.standard_normal((60, 24), dtype=F32) * 3
+    vectors = (np.repeat(centres, 150, axis=0) + generator.standard_normal((9000, 24), dtype=F32)).astype(F32)
+    queries = vectors[::45] + generator.standard_normal((200, 24), dtype=F32) * F32(0.3)
+    found = []
+    for order in (np.arange(9000), generator.permutation(9000)):
+        index = HNSW(24, "euclidean")
+        index.add(vectors[order])
+        found.append(recall_by_score(index, queries, 10, 16))
+    assert found[0] > found[1] - 0.02

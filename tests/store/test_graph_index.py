@@ -133,9 +133,9 @@ def test_target_recall_and_audit(database: Database) -> None:
     result = collection.query(vector=VECTORS[3], target_recall=0.95)
     assert "hnsw(ef=" in str(result.plan)
     audit = collection.audit(samples=30)
-    assert (audit.records, audit.waiting, audit.missing, audit.damaged) == (1500, 28, 0, ())
+    assert (audit.records, audit.waiting, audit.missing, audit.damaged) == (1500, 92, 0, ())
     assert audit.index is not None
-    assert (audit.index.live, audit.index.unreachable) == (1472, 0)
+    assert (audit.index.live, audit.index.unreachable) == (1408, 0)
     assert audit.asked == 0                 # one query is too few
     assert "recall@10" in str(audit)
     for i in range(40):
@@ -205,7 +205,7 @@ def test_another_index_is_built_in_the_background(tmp_path: Path) -> None:
     assert ids(collection.query(vector=VECTORS[0])) == before      # whichever answers
     collection.upsert(records(1400, 1500))
     assert collection.wait_until_indexed(60)
-    assert str(collection.query(vector=VECTORS[0]).plan).startswith("hnsw(ef=200) + 28 exactly")
+    assert str(collection.query(vector=VECTORS[0]).plan).startswith("hnsw(ef=200) + 92 exactly")
     assert ids(collection.query(vector=VECTORS[1450]))[0] == "r1450"
     with pytest.raises(InvalidInput, match="dim 3"):
         collection.set_index(HNSW(dim=3))

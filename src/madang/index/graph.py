@@ -32,6 +32,7 @@ Apart: TypeAlias = tuple[tuple[Vectors, Rows, Rows], ...]
 _VERSION = 3
 _HALF_FROM = 128      # dimensions: with fewer, rounding errors average out less, and there is less to save
 _FEWEST = 1000        # vectors from which codes can be judged
+_SURE = 4096          # vectors from which on a choice of code is kept
 _JUDGED = 250_000     # of them at most
 
 
@@ -108,11 +109,14 @@ class SmallWorld:
             return np.empty(0, dtype=np.int64)
         with self._starting:
             graph = self._graph_for(vectors)
+            before = graph.rows_ever
             numbers = None if rows is None else self._new_rows(rows, len(vectors))
             try:
                 rows = graph.add(vectors, numbers, threads=threads).reshape(-1)
             except ValueError as error:
                 raise InvalidInput(str(error)) from None
+            if self.quantization == "auto" and 0 < before < _SURE <= graph.rows_ever:
+                graph = self._judged_anew(graph, threads)
             self._graph, self._dim = graph, vectors.shape[1]
             self._code = graph.code
             self.changes += len(rows)
@@ -345,6 +349,18 @@ class SmallWorld:
             raise InvalidInput(f"rows must be ascending and at least {self.rows_ever}.",
                                remedy="Use `update` for rows that are there.")
         return numbers
+
+    def _judged_anew(self, graph: _kernel.Graph, threads: int) -> _kernel.Graph:
+        """The code was chosen by the first vectors there were. Now that there are enough: the same graph, or one of the
+        same rows with the code that suits them. Who searches the old one goes on."""
+        live = graph.live_rows().reshape(-1)
+        vectors = graph.vectors(live)
+        code = choose_code(vectors, self._metric) if len(live) >= _FEWEST else graph.code
+        if code == graph.code:
+            return graph
+        made = self._new_graph(vectors.shape[1], code)
+        made.add(vectors, None if int(live[-1]) == len(live) - 1 else live, threads=threads)
+        return made
 
     def _graph_for(self, vectors: Vectors) -> _kernel.Graph:
         if self._graph is not None:

@@ -300,7 +300,7 @@ class Collection(Inside):
             return reader.source(uri, namespace)
 
     def wait_until_indexed(self, timeout_s: float | None = None) -> bool:
-        """Until the index has absorbed what it can; fewer than 64 records stay outside a graph, searched exactly.
+        """Until the index has absorbed what it can; fewer than 128 records stay outside a graph, searched exactly.
         False when the time is over first."""
         with self._reporting():
             with self._current.view():

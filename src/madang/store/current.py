@@ -26,7 +26,7 @@ _MAX_WAITING = 100_000     # vectors that may wait for the index before writers 
 _PATIENCE_S = 600.0
 _TRUST_S = 0.1             # for so long, a number that has not changed is believed
 _MOST_READY = 64           # states that are remembered, of filters say
-_LATELY_S = 0.5            # since the last write began
+_LATELY_S = 0.1            # since the last write began
 
 
 class Current:

@@ -19,7 +19,7 @@ from madang.index.graph import Apart, Plan, SmallWorld
 from madang.index.protocol import Vectors
 from madang.index.specs import AnyIndex, Spec, index_of
 from madang.store import bitmaps
-from madang.store.tail import Chunk, Slots, Tail
+from madang.store.tail import Chunk, Slots, Tail, below
 
 _SPARE = 8             # asked for beyond k where some that would be found may be dead
 _FREE = 0.9            # of what there is must be allowed, for a search to look at everything and leave out the rest
@@ -102,7 +102,7 @@ class Snapshot:
             if len(good) >= min(k, count):
                 return Found([found.slots[place] for place in good[:k]], [found.scores[place] for place in good[:k]],
                              found.how, found.compared)
-        mine = allowed if not self.chunks else allowed & _below(self.absorbed)
+        mine = allowed if not self.chunks else allowed & below(self.absorbed)
         if not mine:
             return Found([], [], "exact", 0)
         size = mine.max() + 1
@@ -149,6 +149,12 @@ class Dense:
             return
         self.index.add(vectors)
         self.absorbed = int(slots[-1]) + 1
+
+    def absorb_first(self, cut: int) -> None:
+        """What the tail holds first, up to slot `cut`, is in the index by now."""
+        assert self.tail is not None
+        self.tail.drop_first(cut)
+        self.absorbed, self._last = cut, None      # which would keep what was dropped in memory
 
     def remove(self, slots: Slots) -> None:
         """Slots that are dead from now on."""
@@ -201,9 +207,3 @@ def _best(parts: Sequence[tuple[list[int], list[float]]], k: int) -> tuple[list[
     """The k best of several rankings, each best first; ties to the lower slot."""
     pairs = sorted((-score, slot) for slots, scores in parts for slot, score in zip(slots, scores, strict=True))[:k]
     return [slot for _, slot in pairs], [-score for score, _ in pairs]
-
-
-def _below(end: int) -> BitMap:
-    made = BitMap()
-    made.add_range(0, end)
-    return made

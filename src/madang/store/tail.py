@@ -17,8 +17,8 @@ from madang.index import Flat, Metric
 from madang.index.protocol import Vectors
 from madang.store import bitmaps
 
-BLOCK = 64              # slots that the index absorbs at a time
-_CHUNK = 16 * BLOCK
+BLOCK = 128             # slots that the index absorbs at a time
+_CHUNK = 8 * BLOCK
 Slots = NDArray[np.int64]
 
 
@@ -82,27 +82,35 @@ class Tail:
             at = end
 
     def ready(self, end: int) -> int:
-        """Up to which slot the index may absorb now, where slots below `end` were given out; 0: nothing."""
+        """Up to which slot the index may absorb now, where slots below `end` were given out; 0: nothing. Several blocks
+        of one chunk."""
         if not self.chunks:
             return 0
-        cut = (int(self.chunks[0].members.min()) // BLOCK + 1) * BLOCK
-        return cut if cut <= end else 0
+        first = int(self.chunks[0].members.min())
+        cut = min(end // BLOCK * BLOCK, (first // _CHUNK + 1) * _CHUNK)
+        return cut if cut > first else 0
 
-    def first(self, live: BitMap) -> tuple[Slots, Vectors]:
-        """The live slots of the first block, and their vectors."""
-        chunk, block = self.chunks[0], self._first_block()
-        wanted = bitmaps.rows(live & block)
+    def first(self, live: BitMap, cut: int) -> tuple[Slots, Vectors]:
+        """The live slots of the first chunk below `cut`, and their vectors."""
+        chunk = self.chunks[0]
+        wanted = bitmaps.rows(live & chunk.members & below(cut))
         return wanted, chunk.flat.vectors(np.searchsorted(chunk.slots, wanted))
 
-    def drop_first(self) -> None:
-        """Forget the first block."""
+    def drop_first(self, cut: int) -> None:
+        """Forget what is below `cut` in the first chunk."""
         chunk = self.chunks[0]
-        left = chunk.members - self._first_block()
+        left = chunk.members - below(cut)
         self.chunks = ((Chunk.of(chunk.slots, chunk.flat, left),) if left else ()) + self.chunks[1:]
 
-    def _first_block(self) -> BitMap:
-        members = self.chunks[0].members
-        block = BitMap()
-        block.add_range(members.min(), (members.min() // BLOCK + 1) * BLOCK)
-        return members & block
 
+def below(end: int) -> BitMap:
+    """All slots below one."""
+    made = BitMap()
+    made.add_range(0, end)
+    return made
+
+
+def blocks(slots: Slots) -> list[slice]:
+    """Where each block of some slots, ascending, is among them."""
+    starts = np.flatnonzero(np.diff(slots // BLOCK, prepend=-1)).tolist()
+    return [slice(start, end) for start, end in zip(starts, [*starts[1:], len(slots)], strict=True)]

@@ -20,7 +20,7 @@ from madang.store.columns import Columns
 from madang.store.dense import Dense, Found, Snapshot
 from madang.store.names import Growing, Names
 from madang.store.reading import Block, Reader
-from madang.store.tail import Slots
+from madang.store.tail import Slots, blocks
 
 _KEPT = 64             # filters whose slots are remembered
 _FEW_DEAD = 4096       # slots that are not worth making anything anew for
@@ -211,25 +211,25 @@ class View:
         return self.dense.tail is not None and len(self.rows) > 2 * live + _FEW_DEAD
 
     def to_absorb(self) -> tuple[int, Slots, NDArray[np.float32]] | None:
-        """The next block for the index: up to which slot, its live slots and their vectors."""
+        """The next blocks for the index: up to which slot, their live slots and the vectors of these."""
         if self.dense.tail is None:
             return None
         cut = self.dense.tail.ready(len(self.rows))
-        return (cut, *self.dense.tail.first(self.all_live())) if cut else None
+        return (cut, *self.dense.tail.first(self.all_live(), cut)) if cut else None
 
     def absorb(self, slots: Slots, vectors: NDArray[np.float32], threads: int) -> None:
-        """Add a block to the index; without the guard, while others read and write."""
+        """Add blocks to the index, one by one; without the guard, while others read and write."""
         index = self.dense.index
-        if not isinstance(index, SmallWorld) or not len(slots):
+        if not isinstance(index, SmallWorld):
             return
-        plain = slots[0] == index.rows_ever and slots[-1] - slots[0] + 1 == len(slots)
-        index.add(vectors, threads, rows=None if plain else slots)
+        for block in blocks(slots):
+            mine = slots[block]
+            plain = mine[0] == index.rows_ever and mine[-1] - mine[0] + 1 == len(mine)
+            index.add(vectors[block], threads, rows=None if plain else mine)
 
     def absorbed(self, cut: int, slots: Slots) -> None:
-        """A block is in the index: it need not be searched exactly any more."""
-        assert self.dense.tail is not None
-        self.dense.tail.drop_first()
-        self.dense.absorbed = cut
+        """Blocks are in the index: they need not be searched exactly any more."""
+        self.dense.absorb_first(cut)
         self.dense.gone |= bitmaps.bitmap_of(slots.astype(np.uint32)) - self.all_live()
 
     def stats(self) -> dict[str, Any]:
