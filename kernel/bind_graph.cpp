@@ -146,6 +146,8 @@ nb::tuple nearest(Graph& graph, nb::handle query, std::int64_t k, std::int64_t s
     Found found{rows.data(), scores.data()};
     run(graph, {made.data(), 1, k, ef, std::max(rerank, k), nullptr, 0, nullptr, 0, Plan::choose, spare}, 1, found);
     std::vector<Hit> hits;
+    // What the graph has further is no better than the last that it gave, unless it gave all it has.
+    const double floor = rows.back() >= 0 ? static_cast<double>(scores.back()) : -std::numeric_limits<double>::infinity();
     for (std::size_t i = 0; i < rows.size() && rows[i] >= 0; ++i)
         if (rows[i] < end) hits.push_back({scores[i], rows[i]});
     const std::size_t indexed = hits.size();
@@ -160,7 +162,7 @@ nb::tuple nearest(Graph& graph, nb::handle query, std::int64_t k, std::int64_t s
         best.append(hits[i].row);
         theirs.append(static_cast<double>(hits[i].score));
     }
-    return nb::make_tuple(best, theirs, found.evaluations + static_cast<std::int64_t>(hits.size() - indexed), found.scanned);
+    return nb::make_tuple(best, theirs, found.evaluations + static_cast<std::int64_t>(hits.size() - indexed), found.scanned, floor);
 }
 
 nb::dict parts(Graph& graph, std::int64_t threads) {

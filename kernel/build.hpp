@@ -43,6 +43,7 @@ public:
     // A link to `slot` that stays, from a slot that the root leads to: the nearest, or if it has no room, since all its
     // links are to children, one of its descendants. Down first: a tree full at the top is full for many levels.
     void adopt(Slot slot) {
+        if (follow_copies(slot)) return;
         Work& work = works_[0];
         std::vector<Slot> stack{world_.links.root};
         const Slot* own = world_.list(slot, 0);
@@ -186,10 +187,14 @@ private:
         link_back_edges(edges, level);
     }
 
-    // The nearest slot that the root leads to and that links back becomes the parent.
-    void find_parent(Slot slot) {
+    // The nearest slot that the root leads to and that links back becomes the parent. Where it is a copy that waits for
+    // its own parent, that comes first.
+    void find_parent(Slot slot, bool first = true) {
+        if (world_.parents[slot] != no_slot) return;
         const Slot* own = world_.list(slot, 0);
-        world_.parents[slot] = no_slot;
+        if (first && own[0] != slot && world_.parents[own[0]] == no_slot && world_.same_code(own[0], slot))
+            find_parent(own[0], false);
+        if (follow_copies(slot)) return;
         for (std::int64_t i = 0, n = world_.degree(slot, 0); i < n; ++i) {
             const Slot* theirs = world_.list(own[i], 0);
             if (world_.parents[own[i]] == no_slot
@@ -199,6 +204,30 @@ private:
             return;
         }
         adopt(slot);
+    }
+
+    // Copies of a vector prune each other out of every list. So that whoever finds one finds all, they make a tree of
+    // their own, each with few children, and are nearest to a query together. Whether there was a place for this one.
+    bool follow_copies(Slot slot) {
+        constexpr std::int64_t most = 4;
+        if (world_.degree(slot, 0) == 0) return false;
+        Slot from = world_.list(slot, 0)[0];  // the nearest
+        if (from == slot || world_.parents[from] == no_slot || !world_.same_code(from, slot)) return false;
+        for (;;) {
+            Slot children[most];
+            std::int64_t count = 0;
+            const Slot* theirs = world_.list(from, 0);
+            for (std::int64_t i = 0, n = world_.degree(from, 0); i < n && count < most; ++i)
+                if (world_.parents[theirs[i]] == from && theirs[i] != from && theirs[i] != slot && world_.same_code(theirs[i], slot))
+                    children[count++] = theirs[i];
+            if (count == most) {
+                from = children[slot % most];
+                continue;
+            }
+            if (!link_firmly(works_[0], from, slot)) return false;
+            world_.parents[slot] = from;
+            return true;
+        }
     }
 
     bool link_firmly(Work& work, Slot from, Slot to) {

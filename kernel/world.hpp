@@ -86,6 +86,13 @@ struct World {
         }
     }
 
+    // Whether two slots have the same code, so that no search tells them apart.
+    bool same_code(Slot a, Slot b) const {
+        const std::int64_t stride = links.table.stride;
+        return std::memcmp(facts.get() + 2 * std::int64_t{a}, facts.get() + 2 * std::int64_t{b}, 2 * sizeof(float)) == 0
+               && std::memcmp(records.get() + a * stride, records.get() + b * stride, static_cast<std::size_t>(links.table.links_at)) == 0;
+    }
+
     float& scale(Slot slot) const { return facts[2 * std::int64_t{slot}]; }
     float& bias(Slot slot) const { return facts[2 * std::int64_t{slot} + 1]; }
 

@@ -61,11 +61,13 @@ def test_nearest_is_the_best_of_the_index_and_of_what_lies_apart(metric: Metric,
     allowed = np.r_[np.arange(400), 400 + members[:101]]
     truth, scores = whole.search(queries, 12, allow=allowed)
     for query, theirs, best in zip(queries, truth, scores, strict=True):
-        rows, mine, compared, scanned = index.nearest(query, 7, 700, 400, apart, spare=5)
+        rows, mine, compared, scanned, floor = index.nearest(query, 7, 700, 400, apart, spare=5)
         assert rows == theirs.tolist()
         np.testing.assert_allclose(mine, best, rtol=1e-5, atol=1e-5)
         assert compared >= 101
         assert not scanned
+        assert floor == index.search(query[None], 12, ef_search=700)[1][0, -1]
+        assert index.nearest(query, 600, 700, 400, apart)[4] == -np.inf
         assert index.nearest(query, 7, 700, 400, apart)[:2] == (rows[:7], mine[:7])
         assert index.nearest(query, 7, 700, 500, ())[:2] == tuple(found[0].tolist() for found in index.search(query[None], 7, ef_search=700))
     assert index.nearest(queries[0], 3, 3, 0, ())[:2] == ([], [])
@@ -948,3 +950,26 @@ def test_what_comes_sorted_is_found_as_surely() -> None:
         index.add(vectors[order])
         found.append(recall_by_score(index, queries, 10, 16))
     assert found[0] > found[1] - 0.02
+
+
+@pytest.mark.parametrize("quantization", CODES)
+@pytest.mark.parametrize("block", [1, 64, 1000])
+def test_whoever_finds_one_copy_finds_them_all(quantization: Quantization | None, block: int) -> None:
+    """A record that is written again and again with the same vector leaves copies, the live one among them."""
+    others = np.repeat(random(500, 12, 3), 4, axis=0)
+    vectors, wanted = [], []
+    for number, other in enumerate(others):
+        vectors.append(other)
+        if number % 60 == 0:
+            wanted.append(len(vectors))
+            vectors.append(np.full(12, 0.5, F32))
+    index = HNSW(12, m=8, quantization=quantization)
+    data = np.stack(vectors)
+    for at in range(0, len(data), block):
+        index.add(data[at:at + block])
+    assert index.reachable() == len(index)
+    found, _ = index.search(np.full((1, 12), 0.5, F32), len(wanted), ef_search=48)
+    assert found[0].tolist() == wanted
+    index.remove(np.array(wanted[:20]))
+    found, _ = index.search(np.full((1, 12), 0.5, F32), len(wanted) - 20, ef_search=48)
+    assert found[0].tolist() == wanted[20:]

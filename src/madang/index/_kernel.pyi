@@ -50,10 +50,10 @@ class Graph:
                plan: str = "") -> tuple[Rows, Scores, int, bool]:
         """Rows and scores (q, k), how many distances were computed, and whether it scanned."""
     def nearest(self, query: Vectors, k: int, spare: int, ef: int, rerank: int, end: int,
-                apart: tuple[tuple[Vectors, Rows, Rows], ...]) -> tuple[list[int], list[float], int, bool]:
+                apart: tuple[tuple[Vectors, Rows, Rows], ...]) -> tuple[list[int], list[float], int, bool, float]:
         """The k best and `spare` more for one query (dim,) among the rows below `end`, and `apart` of them: vectors as
         compared (n, dim), the numbers (n,) that they count as, and which of them (m,), ascending. As lists, without
-        padding, and with what `search` tells."""
+        padding, and with what `search` tells; last the score that no other row of the graph exceeds."""
     def repair(self, threads: int = 1) -> int: ...
     def reachable(self) -> int: ...
     def live(self, rows: Rows) -> NDArray[np.bool_]: ...

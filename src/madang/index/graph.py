@@ -235,10 +235,12 @@ class SmallWorld:
             raise InvalidInput(str(error)) from None
 
     def nearest(self, query: Vectors, k: int, ef: int, end: int, apart: Apart,
-                spare: int = 0) -> tuple[list[int], list[float], int, bool]:
+                spare: int = 0) -> tuple[list[int], list[float], int, bool, float]:
         """The k best for one query (dim,) among the live rows below `end` and vectors that lie `apart`, which are all
         compared: as lists without padding, with what `run` tells beside it. `spare`: so many more, for a caller that
-        will leave some out; they cost next to nothing, and are not found as surely.
+        will leave some out; they cost next to nothing, and are not found as surely. The last number is the score that
+        rows of the index which are not among these do not exceed: whoever left some out must look again where that is
+        above its own k-th.
 
         For a caller that keeps its newest vectors outside the index: one call costs less than two and a merge.
         """

@@ -53,7 +53,8 @@ class Current:
         self._pulse = pulse
         self._seen: bytes | None = None    # its number, before that state was read
         self._trusted_until = 0.0
-        self._ready: dict[Any, Any] = {}   # what was found out about the view as it is
+        # What was found out about the view as it is, and the pulse's number that it is up to date by.
+        self._ready: tuple[bytes | None, dict[Any, Any]] = (None, {})
         self._closed = False
         self._written_at = 0.0
         self.indexer = Indexer(self._step, path.parent.name)
@@ -82,14 +83,17 @@ class Current:
 
         Without the guard: threads that meet at it let go of the interpreter, which takes longer than a search.
         """
-        ready = self._ready        # before it is made sure that it is up to date
-        return ready.get(key) if self.trusted else None
+        seen, ready = self._ready      # which belong together: another thread may bring the view up to date meanwhile
+        known = ready.get(key)
+        fresh = known is not None and self.trusted and seen is not None and seen == self._seen
+        return known if fresh else None
 
     def keep(self, key: Hashable, what: Any) -> None:
         """Remember what was found out about the view, while nobody else is at it."""
-        if len(self._ready) >= _MOST_READY:
-            self._ready = {}
-        self._ready[key] = what
+        ready = self._ready[1]
+        if len(ready) >= _MOST_READY:
+            ready.clear()
+        ready[key] = what
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -120,6 +124,8 @@ class Current:
         self._check_there()
         view = self._looked()
         self._seen, self._trusted_until = seen, now + _TRUST_S
+        if self._ready[0] != seen:
+            self._ready = seen, self._ready[1]
         return view
 
     def _looked(self) -> View:
@@ -137,7 +143,7 @@ class Current:
 
     def _caught_up(self) -> View:
         """Inside a read transaction."""
-        self._ready = {}
+        self._ready = None, {}
         self._follow()
         generation = self._reader.meta("generation") or 0
         try:
@@ -234,7 +240,7 @@ class Current:
             view.absorb(slots, vectors, threads=self._threads())
             with self._guard:
                 view.absorbed(cut, slots)
-                self._ready = {}
+                self._ready = self._seen, {}
         elif gone is not None:
             view.dense.cut_out(gone)
         else:
@@ -270,7 +276,8 @@ class Current:
             made.absorbed(cut, slots)
         with self._guard:
             if not self.indexer.stopping and made.spec == self.spec and embedding == self.embedding:
-                self._view, self._version, self._seen, self._ready = made, -1, None, {}
+                self._view, self._version, self._seen = made, -1, None
+                self._ready = None, {}
 
     def _save(self, view: View) -> None:
         """Only the process that writes to the workspace keeps the files. What cannot be written, on a full disk say, is
@@ -302,7 +309,7 @@ class Current:
     def forget(self) -> None:
         """Begin anew, from the records alone."""
         with self._guard:
-            self._view, self._ready = None, {}
+            self._view, self._ready = None, (None, {})
             derived.remove(self._path.parent, self.embedding.table)
 
     def close(self, keep: bool = True) -> None:

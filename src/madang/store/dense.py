@@ -6,6 +6,7 @@ where that is not enough does it name all that is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -75,14 +76,15 @@ class Snapshot:
         assert self.apart is not None
         breadth = index.breadth(query[None, :], k, target_recall=target)
         all_are = not filtered and len(allowed) == len(index) + self.waiting
-        slots, scores, compared, scanned = index.nearest(
+        slots, scores, compared, scanned, floor = index.nearest(
             query, k, breadth, self.absorbed if self.waiting else _NO_END, self.apart, 0 if all_are else _SPARE)
         # What comes back is looked at even where all seems allowed: by now the index may hold more.
         good = [slot in allowed for slot in slots]
         if not all(good):
             slots = [slot for slot, is_good in zip(slots, good, strict=True) if is_good]
             scores = [score for score, is_good in zip(scores, good, strict=True) if is_good]
-        if len(slots) < k and len(slots) < len(allowed):
+        # What was left out may have kept others of the index from coming back.
+        if floor > (scores[k - 1] if len(slots) >= k else -math.inf):
             return None
         how = f"{index.kind}: all that passed compared" if scanned else f"{index.kind}(ef={breadth})"
         return Found(slots[:k], scores[:k], f"{how} + {self.waiting:,} exactly" if self.waiting else how, compared)
