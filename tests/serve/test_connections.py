@@ -270,3 +270,14 @@ def test_what_takes_long_counts_once(workspace: Workspace, short: list[bool]) ->
                 found += [status for status, _ in answers(connection, 1)]
     assert found == [200] * 8 + [429]
     assert False in short
+
+
+def test_a_connection_outlives_the_idle_time_of_clients(connection: socket.socket, short: list[bool]) -> None:
+    """httpx gives a connection up after 5 s without use: a server that does so at the same moment loses requests."""
+    for _ in range(3):
+        connection.sendall(padded())
+        answers(connection, 1)
+    time.sleep(6)
+    connection.sendall(padded())
+    assert first(answers(connection, 1)[0]) == "1"
+    assert any(short)

@@ -128,6 +128,7 @@ def test_a_head_that_does_not_come_closes_the_connection(workspace: Workspace) -
     with client(workspace, SMALL) as http:
         assert raw(http, b"") == raw(http, b"GET /hea") == b""
         assert raw(http, b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n", b"GET /hea").startswith(b"HTTP/1.1 200")
+        assert raw(http, b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\nGET /hea").startswith(b"HTTP/1.1 200")
 
 
 def test_a_body_that_trickles_ends() -> None:

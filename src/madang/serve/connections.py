@@ -44,6 +44,7 @@ class Connection(HttpToolsProtocol):
     heads: Heads | None = None                     # of all connections of a server
     _counted = False                               # the next request was counted against its caller's rate already
     _within = False                                # the parser has begun a request that has not come to its end
+    _in_head = False                               # and is in its head
     _held: tuple[RequestResponseCycle, ASGI3Application] | None = None     # a query whose body is being read
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -100,8 +101,13 @@ class Connection(HttpToolsProtocol):
         return True
 
     def on_message_begin(self) -> None:
-        self._within = True
+        self._within = self._in_head = True
         super().on_message_begin()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self._in_head and self._late is None and not self.transport.is_closing():
+            self._wait_for_head()          # the next one had begun to come
 
     def _read(self, data: bytes) -> None:
         if self._late is None and (self.cycle is None or self.cycle.response_complete):
@@ -116,6 +122,7 @@ class Connection(HttpToolsProtocol):
                 self.send_400_response("The head of the request is too large.")
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         self._head_came()
         super().on_headers_complete()
 

@@ -22,6 +22,9 @@ from madang.serve.gate import is_loopback
 from madang.serve.watch import Log
 from madang.workspace import Workspace
 
+# For so long a connection may be idle. Longer than clients keep theirs (httpx 5 s, aiohttp 15 s): where both give up at
+# the same moment, a request meets a connection that is being closed.
+_KEPT_S = 75
 _REMEMBER_TICKS = 600      # of a tenth of a second: how often the last use of keys is written down
 
 
@@ -112,7 +115,7 @@ class _Server(uvicorn.Server):
         super().__init__(uvicorn.Config(
             app, http=type("Connection", (Connection,), bounds), access_log=False, log_config=None,
             log_level="warning", lifespan="off", timeout_graceful_shutdown=max(1, round(app.settings.grace_s)),
-            server_header=False, limit_concurrency=app.settings.max_connections))
+            server_header=False, timeout_keep_alive=_KEPT_S, limit_concurrency=app.settings.max_connections))
         self._app = app
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
