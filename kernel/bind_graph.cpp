@@ -112,8 +112,8 @@ nb::tuple search(Graph& graph, nb::handle queries, std::int64_t k, std::int64_t 
 // Exact scores of what a graph has not absorbed yet: of `rows` of `vectors`, which are as they are compared. They count as
 // `numbers`.
 void compare_apart(const Graph& graph, const float* query, nb::handle part, std::vector<Hit>& hits) {
-    const nb::tuple given = nb::cast<nb::tuple>(part);
-    if (given.size() != 3) refuse("apart: must hold triples of vectors, numbers and rows.");
+    nb::tuple given;
+    if (!nb::try_cast(part, given) || given.size() != 3) refuse("apart: must hold triples of vectors, numbers and rows.");
     const Array vectors = floats(given[0], "apart"), numbers = array<std::int64_t, Array>(given[1], "apart", "int64", 1),
                 rows = array<std::int64_t, Array>(given[2], "apart", "int64", 1);
     const std::int64_t dim = graph.world().shape.dim, n = length(vectors, 0), count = length(rows, 0);

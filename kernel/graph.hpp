@@ -46,7 +46,7 @@ public:
         const std::lock_guard writing(writing_);
         if (count == 0) return;
         const int threads = thread_count(wanted_threads, static_cast<double>(count) * 4e6);
-        std::vector<Slot> slots = place(vectors, count, rows, replacing, threads);
+        const std::vector<Slot> slots = place(vectors, count, rows, replacing, threads);
         const std::vector<std::int64_t> order = shuffled(count);
         std::vector<Slot> mixed(slots.size());
         for (std::size_t i = 0; i < slots.size(); ++i) mixed[i] = slots[static_cast<std::size_t>(order[i])];

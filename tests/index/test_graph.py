@@ -86,7 +86,7 @@ def test_nearest_refuses_what_it_cannot_compare() -> None:
             ((query, 1, 1, 9, ((part[0][:, :3].copy(), *part[1:]),)), "a vector of the graph's width"),
             ((query, 1, 1, 9, ((part[0], np.arange(4), part[2]),)), "for each number"),
             ((query, 1, 1, 9, ((*part[:2], np.array([1, 3])),)), "rows: 3 is out of range"),
-            ((query, 1, 1, 9, ((*part[:2], np.array([1, 1])),)), "strictly ascending"), ((query, 1, 1, 9, (part[:2],)), "triples")):
+            ((query, 1, 1, 9, ((*part[:2], np.array([1, 1])),)), "strictly ascending"), ((query, 1, 1, 9, (part[:2],)), "triples"), ((query, 1, 1, 9, (5,)), "triples")):
         with pytest.raises(InvalidInput, match=said):
             index.nearest(*wrong)       # type: ignore[arg-type]
 
