@@ -55,9 +55,10 @@ def test_a_closed_collection_takes_the_room_of_what_is_left(tmp_path: Path, inde
     database.close()
 
 
-def test_the_index_is_made_anew_when_most_of_it_is_dead(tmp_path: Path) -> None:
+@pytest.mark.parametrize("index", [None, HNSW(m=4, ef_construction=16)], ids=["flat", "hnsw"])
+def test_the_index_is_made_anew_when_most_of_it_is_dead(tmp_path: Path, index: HNSW | None) -> None:
     database, reader = Database(tmp_path), Database(tmp_path)
-    docs = fill(database, HNSW(m=4, ef_construction=16))
+    docs = fill(database, index)
     other = reader.open("docs")
     check(other, 0)
     first = N - 500

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from madang.base.errors import InvalidInput, MadangError, NotFound
+from madang.base.memory import give_back
 from madang.index import Metric
 from madang.store import derived, embeddings, schema
 from madang.store.embeddings import Embedding
@@ -234,7 +235,9 @@ class Current:
             worn = block is None and self._worn(view)
             gone = view.dense.take_gone() if block is None and view.dense.worth_removing() else None
         if other or worn:
+            del view
             self._make_anew()
+            give_back()
         elif block is not None:
             cut, slots, vectors = block
             view.absorb(slots, vectors, threads=self._threads())
@@ -297,6 +300,8 @@ class Current:
                     captured, view.changed = derived.capture(view), 0
                 derived.save(self._path.parent, embedding, view.dense.index, captured, token)
                 self._kept = [token]
+                del captured
+                give_back()
             except (OSError, sqlite3.Error, MadangError):
                 view.changed = max(view.changed, 1)
 

@@ -165,11 +165,22 @@ def without_particle(word: str) -> str:
         stem, particle = word[:-length], word[-length:]
         if not stem or not "가" <= stem[-1] <= "힣":
             continue
-        final = (ord(stem[-1]) - ord("가")) % 28
+        final = _final(stem[-1])
         like_vowel = final == 0 or (final == _RIEUL and particle[0] == "로")
         if particle in _AFTER_ANY or particle in (_AFTER_VOWEL if like_vowel else _AFTER_CONSONANT):
             return stem
     return word
+
+
+def _final(syllable: str) -> int:
+    """The number of a syllable's final consonant, 0 for none."""
+    return (ord(syllable) - ord("가")) % 28
+
+
+def particle_after(word: str, consonant: str, vowel: str) -> str:
+    """The form of a particle that follows `word`: `particle_after("별", "이", "가")` is "이"; "가" after what is no Hangul."""
+    last = word[-1:]
+    return consonant if "가" <= last <= "힣" and _final(last) else vowel
 
 
 def _content_end(word: str, found: Sequence[Any]) -> int:
