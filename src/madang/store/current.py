@@ -275,7 +275,7 @@ class Current:
             connection.close()
         while not self.indexer.stopping and (block := made.to_absorb()) is not None:
             cut, slots, vectors = block
-            made.absorb(slots, vectors, threads=0)
+            made.absorb(slots, vectors, threads=self._threads())
             made.absorbed(cut, slots)
         with self._guard:
             if not self.indexer.stopping and made.spec == self.spec and embedding == self.embedding:
