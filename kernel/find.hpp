@@ -64,14 +64,14 @@ inline bool against(const Links& links, const Allowed& allowed, Slot around) {
 // (after ACORN, Patel et al. 2024). The search starts from what is nearest by the levels above, and from allowed slots
 // all over the graph, since what is allowed may lie far from the query. Where little is allowed near the query, its
 // nearest allowed slots lie far apart and hardly nearer than many others: then `wide` are kept instead, or, where that
-// would take longer than comparing all that is allowed, -1 is returned at once.
+// would take longer than comparing all that is allowed (places far away are found in fewer steps each), -1 is returned at once.
 template <Code code, bool biased>
 std::int64_t find_among(const Links& links, const Allowed& allowed, const Needle& needle, std::int64_t ef,
                         std::int64_t wide, Scratch& scratch) {
     constexpr std::int64_t starts = 8;
     const Slot nearest = descend<code, biased>(links, needle, links.entry, links.top, 0);
     const bool hard = against(links, allowed, nearest);
-    if (hard && allowed.count <= codes_per_place * wide) return -1;
+    if (hard && 3 * allowed.count <= 2 * codes_per_place * wide) return -1;
     restart(scratch);
     Walk<code, biased> walk(links, 0, needle, hard ? wide : ef, scratch);
     if (may(allowed, nearest)) walk.enter(nearest);

@@ -150,7 +150,7 @@ public:
     }
 
 private:
-    static constexpr std::int64_t wide_factor = 8;  // see find_among
+    static constexpr std::int64_t wide_factor = 5;  // see find_among
     static constexpr std::int64_t most_depth = 4;   // times as many are ranked exactly after comparing many by codes
     static constexpr std::int64_t most_breadth = 3;
 
