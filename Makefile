@@ -152,7 +152,7 @@ examples: $(patsubst %,.venv-examples/%/installed,autogen ag2 agent-framework ol
 .venv-local-models/installed: $(BUILT_FROM)
 	@$(PYTHON) -m venv .venv-local-models
 	@.venv-local-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt "torch==2.13.0"
-	@.venv-local-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e ".[dev,sentence-transformers,transformers,diffusers]"
+	@.venv-local-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e ".[dev,sentence-transformers,transformers,diffusers,train]"
 	@touch $@
 
 local-models: .venv-local-models/installed  ## models in this process: sentence-transformers, transformers, diffusers

@@ -13,12 +13,30 @@ from madang.base.messages import ChatOptions, Delta, Message, Passage
 
 Vectors: TypeAlias = NDArray[np.float32]
 EmbedKind = Literal["document", "query"]
+Picture: TypeAlias = NDArray[np.uint8]         # RGB (height, width, 3)
 Progress: TypeAlias = Callable[[int], None]   # called with the number of texts finished since the last call
 
 
-@runtime_checkable
-class Embedder(Protocol):
+class Embeds(Protocol):
     """Texts to unit vectors."""
+
+    def embed(self, texts: Sequence[str], kind: EmbedKind = "document",
+              progress: Progress | None = None) -> Vectors:
+        """float32 (n, dim), rows of length 1, in the order of `texts`. An empty list gives (0, dim)."""
+        ...
+
+
+class SeesAndReads(Embeds, Protocol):
+    """Pictures and texts to unit vectors of one space."""
+
+    def embed_images(self, pictures: Sequence[Picture]) -> Vectors:
+        """float32 (n, dim), rows of length 1, in the order of `pictures`, which may have different sizes."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Embeds, Protocol):
+    """Texts to unit vectors, by a model with a name."""
 
     @property
     def name(self) -> str:
@@ -43,9 +61,14 @@ class Embedder(Protocol):
         """How much its ranking counts beside BM25's when the two are fused; 1.0 is as much."""
         ...
 
-    def embed(self, texts: Sequence[str], kind: EmbedKind = "document",
-              progress: Progress | None = None) -> Vectors:
-        """float32 (n, dim), rows of length 1, in the order of `texts`. An empty list gives (0, dim)."""
+
+@runtime_checkable
+class ImageEmbedder(Embedder, SeesAndReads, Protocol):
+    """Pictures and texts to unit vectors of one space, by a model with a name: CLIP and its relatives."""
+
+    @property
+    def scale(self) -> float:
+        """What cosines are multiplied by before the softmax that it was trained with."""
         ...
 
 
