@@ -38,9 +38,16 @@ def main() -> None:
             seen = ", ".join(f"{name} {value:.3f}" for name, value in now.scores.items())
             print(f"{now.step:5d}  {time.monotonic() - begun:6.0f} s  loss {now.loss:.3f}  {seen}", flush=True)
 
-    found = run(Wish(options.folder, groups=options.groups, every=200,
-                     recipe=Recipe(steps=options.steps, threads=options.threads, learning_rate=1e-3)),
-                tell=told, say=lambda line: print(line, flush=True))
+    found = run(
+        Wish(
+            options.folder,
+            groups=options.groups,
+            every=200,
+            recipe=Recipe(steps=options.steps, threads=options.threads, learning_rate=1e-3),
+        ),
+        tell=told,
+        say=lambda line: print(line, flush=True),
+    )
     print({name: round(value, 4) for name, value in found.scores.items()})
 
 

@@ -178,7 +178,10 @@ def _final(syllable: str) -> int:
 
 
 def particle_after(word: str, consonant: str, vowel: str) -> str:
-    """The form of a particle that follows `word`: `particle_after("별", "이", "가")` is "이"; "가" after what is no Hangul."""
+    """The form of a particle that follows `word`: `particle_after("별", "이", "가")` is "이".
+
+    As after a vowel where the word does not end in Hangul.
+    """
     last = word[-1:]
     return consonant if "가" <= last <= "힣" and _final(last) else vowel
 

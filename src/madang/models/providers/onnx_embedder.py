@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from madang.base.errors import Corrupt
 from madang.models.folder import ModelFolder, checked_texts
 from madang.models.protocol import EmbedKind, Progress, Vectors
+from madang.models.providers.onnx_session import default_threads, load
 
 WEIGHTS = ("onnx/model_int8.onnx", "onnx/model_quantized.onnx", "onnx/model.onnx", "model.onnx")
 BATCH_TOKENS = 1024     # the best of 256 to 4096 as measured; the loss is within 12% over the whole range
@@ -45,7 +45,7 @@ class OnnxEmbedder:
             Corrupt: config.json cannot be read.
         """
         self._folder = ModelFolder(folder, WEIGHTS, name)
-        self._threads = threads or _default_threads()
+        self._threads = threads or default_threads()
         self._lock = threading.Lock()
         self._session: Any = None
         self._tokenizer: Any = None
@@ -86,7 +86,7 @@ class OnnxEmbedder:
         with self._lock:
             if self._session is None:
                 self._tokenizer = self._folder.tokenizer(self.max_tokens)
-                self._session = _load(self._folder.weights)
+                self._session = load(self._folder.weights)
                 self._pool = ThreadPoolExecutor(self._threads, "embed") if self._threads > 1 else None
             return self._session
 
@@ -157,23 +157,3 @@ def _feed(ids: list[list[int]], names: Sequence[str]) -> Feed:
     tokens = np.array(ids, np.int64)
     feed = {"input_ids": tokens, "attention_mask": np.ones_like(tokens), "token_type_ids": np.zeros_like(tokens)}
     return {name: value for name, value in feed.items() if name in names}
-
-
-def _default_threads() -> int:
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal() and int(wanted) > 0:
-        return int(wanted)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _load(path: Path) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors only: a warning about a node is nothing the user can act on
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its error types are not public
-        raise ModelFolder.damaged(path, error) from error

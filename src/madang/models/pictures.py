@@ -1,0 +1,157 @@
+"""Bytes that somebody sent to a picture in RGB: what is broken, enormous or no picture is refused early."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from madang.base.errors import InvalidInput, Unreadable
+from madang.models.protocol import Picture
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+MAX_PIXELS = 40_000_000  # 120 MB in RGB
+MAX_BYTES = 64 * 1024 * 1024
+# What Pillow decodes itself or by the formats' own libraries; nothing that starts a program (EPS) or reads other files.
+FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+
+# Of the pictures that CLIP was trained with (Radford et al. 2021; published with its weights).
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_DEVIATION = (0.26862954, 0.26130258, 0.27577711)
+
+
+def opened(data: bytes, *, name: str = "the picture", least_side: int = 0, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The picture in RGB, turned as its EXIF says, transparent parts on white; of an animation the first frame.
+
+    `least_side`: enough for the caller; a larger JPEG is decoded smaller, which costs a fraction.
+
+    Raises `Unreadable`, naming what is wrong.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if len(data) > MAX_BYTES:
+        raise Unreadable(f"{name} has {len(data):,} bytes; at most {MAX_BYTES:,} are read.", remedy="Make it smaller.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd EXIF, and of sizes, which are checked below
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+            width, height = picture.size
+            if width * height > max_pixels:
+                raise Unreadable(
+                    f"{name} is {width:,} x {height:,} pixels; at most {max_pixels:,} in all are decoded.",
+                    remedy="Make it smaller.",
+                )
+            if least_side and picture.format == "JPEG":
+                picture.draft("RGB", (least_side, least_side))
+            picture.load()
+            return _rgb(ImageOps.exif_transpose(picture))
+    except Unreadable:
+        raise
+    except (UnidentifiedImageError, Image.DecompressionBombError):
+        raise Unreadable(
+            f"{name} is no picture of a kind that is read ({', '.join(each.lower() for each in FORMATS)})."
+        ) from None
+    except Exception as error:
+        raise Unreadable(f"{name} is damaged: {str(error) or type(error).__name__}.") from None
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
+    from PIL import Image
+
+    if picture.mode == "RGB":
+        return picture
+    if picture.mode.startswith(("I;16", "I")):  # 16 bits a pixel; Pillow would cut off all above 255
+        values = np.asarray(picture)
+        return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if picture.mode == "F":
+        values = np.nan_to_num(np.asarray(picture))
+        low, high = float(values.min()), float(values.max())
+        return Image.fromarray(((values - low) * (255 / ((high - low) or 1))).astype(np.uint8)).convert("RGB")
+    if "A" in picture.mode or "transparency" in picture.info:
+        over = picture.convert("RGBA")
+        white = Image.new("RGBA", over.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, over).convert("RGB")
+    return picture.convert("RGB")
+
+
+@dataclass(frozen=True, slots=True)
+class PictureSettings:
+    """How a model wants its pictures: the shorter edge brought to `edge` pixels, the middle cut out, values shifted and
+    scaled. From preprocessor_config.json of Hugging Face's formats."""
+
+    edge: int = 224
+    width: int = 224
+    height: int = 224
+    mean: tuple[float, ...] = CLIP_MEAN
+    deviation: tuple[float, ...] = CLIP_DEVIATION
+    squeezed: bool = False  # both edges are brought to size, whatever that does to the proportions, as SigLIP does
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> PictureSettings:
+        """From the parsed file; what it does not say is CLIP's."""
+        found = found.get("image_processor", found)
+        size, crop = _size(found.get("size", 224)), _size(found.get("crop_size", found.get("size", 224)))
+        squeezed = (
+            "shortest_edge" not in size and size.get("height") is not None and not found.get("do_center_crop", False)
+        )
+        edge = int(size.get("shortest_edge") or size.get("height") or 224)
+        return cls(
+            edge,
+            int(crop.get("width") or edge),
+            int(crop.get("height") or edge),
+            tuple(found.get("image_mean", CLIP_MEAN)),
+            tuple(found.get("image_std", CLIP_DEVIATION)),
+            squeezed,
+        )
+
+
+def _size(found: Any) -> dict[str, Any]:
+    return found if isinstance(found, dict) else {"shortest_edge": found}
+
+
+def prepared(pictures: Sequence[Picture], settings: PictureSettings) -> NDArray[np.float32]:
+    """RGB pictures of any sizes as a model takes them: float32 (n, 3, height, width).
+
+    Raises `InvalidInput` for what is not uint8 (height, width, 3).
+    """
+    made = np.empty((len(pictures), settings.height, settings.width, 3), np.uint8)
+    for at, picture in enumerate(pictures):
+        made[at] = shaped(checked_picture(picture, at), settings)
+    mean, deviation = (np.asarray(each, np.float32) for each in (settings.mean, settings.deviation))
+    return np.ascontiguousarray(
+        (made.astype(np.float32) * (1 / (255 * deviation)) - mean / deviation).transpose(0, 3, 1, 2)
+    )
+
+
+def checked_picture(picture: Picture, at: int) -> Picture:
+    """The picture. Raises `InvalidInput` where it is not uint8 (height, width, 3)."""
+    if getattr(picture, "dtype", None) != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
+        raise InvalidInput(
+            f"pictures[{at}]: uint8 of the shape (height, width, 3) is expected, not "
+            f"{getattr(picture, 'dtype', type(picture).__name__)} {getattr(picture, 'shape', '')}."
+        )
+    return picture
+
+
+def shaped(picture: Picture, settings: PictureSettings) -> NDArray[np.uint8]:
+    """A picture uint8 (height, width, 3) of a model's size."""
+    height, width = picture.shape[:2]
+    if (height, width) == (settings.height, settings.width) and settings.edge in (height, width):
+        return picture
+    from PIL import Image
+
+    if settings.squeezed:
+        size = (settings.width, settings.height)
+    else:
+        scale = settings.edge / min(height, width)
+        size = (max(settings.edge, int(width * scale)), max(settings.edge, int(height * scale)))
+    found = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
+    left, top = (size[0] - settings.width) // 2, (size[1] - settings.height) // 2
+    return np.asarray(found.crop((left, top, left + settings.width, top + settings.height)))

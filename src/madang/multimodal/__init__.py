@@ -1,0 +1,1 @@
+"""Pictures: a world to learn from, models that see, image search."""

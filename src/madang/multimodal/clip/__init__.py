@@ -1,0 +1,1 @@
+"""CLIP: a model of pictures and texts, trained by contrast (Radford et al. 2021)."""

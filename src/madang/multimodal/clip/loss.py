@@ -1,0 +1,59 @@
+"""What training makes small: how far pictures and texts that belong together are from each other."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, log_softmax, logsigmoid
+
+from madang.multimodal.clip.batches import CELLS, SILENT, SLOTS
+
+
+def contrastive(pictures: Tensor, texts: Tensor, true: Tensor, scale: Tensor) -> Tensor:
+    """Symmetric InfoNCE (Radford et al. 2021, figure 3) of unit vectors (n, dim).
+
+    `true`: bool (n, n), text by picture. Where a text is true of several pictures, as "a red circle" is, each of them
+    is as right as the other: the target is even over them. With the identity it is the loss of the paper.
+    """
+    scores = scale * texts @ pictures.T
+    target = true.float()
+    of_text = -(log_softmax(scores, 1) * (target / target.sum(1, keepdim=True))).sum(1).mean()
+    there = target.sum(0)
+    of_picture = -(log_softmax(scores, 0) * (target / there.clamp(min=1))).sum(0)
+    return (of_text + of_picture[there > 0].mean()) / 2
+
+
+def sigmoid(pictures: Tensor, texts: Tensor, true: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """SigLIP's loss (Zhai et al. 2023, algorithm 1): each text and picture by themselves."""
+    scores = scale * texts @ pictures.T + bias
+    return -logsigmoid(torch.where(true, scores, -scores)).sum(1).mean()
+
+
+class Labels(nn.Module):  # type: ignore[misc]
+    """Reads the labels of a scene from the vectors of its picture and of its prompt, by the same linear map, and
+    those of each patch from the patch. It makes sense of every part of a vector early, and is thrown away after
+    training."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.whole = nn.Linear(dim, sum(SLOTS))
+        self.patch = nn.Linear(hidden, sum(CELLS))
+
+    def forward(
+        self, pictures: Tensor, texts: Tensor, patches: Tensor, slots: Tensor, said: Tensor, cells: Tensor
+    ) -> Tensor:
+        """The sum of the mean losses of pictures, of texts and of patches."""
+        return (
+            _read(self.whole(pictures), slots, SLOTS)
+            + _read(self.whole(texts), said, SLOTS)
+            + _read(self.patch(patches).flatten(0, 1), cells.flatten(0, 1), CELLS)
+        )
+
+
+def _read(scores: Tensor, labels: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """Mean cross-entropy over kinds of labels; scores (n, sum(sizes)), labels (n, len(sizes))."""
+    losses, weights = scores.new_zeros(()), 0
+    for part, wanted in zip(scores.split(sizes, 1), labels.unbind(1), strict=True):
+        if (wanted != SILENT).any():
+            losses, weights = losses + cross_entropy(part, wanted, ignore_index=SILENT), weights + 1
+    return losses / max(1, weights)

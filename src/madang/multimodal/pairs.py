@@ -1,0 +1,235 @@
+"""Pictures with their captions: folders in the usual layouts, Parquet files, and DiffusionDB's own.
+
+Nothing is decoded here; a `Captioned` knows where its bytes are.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from madang.base.errors import InvalidInput, MissingDependency, NotFound, Unreadable
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
+TEXT_COLUMNS = ("text", "prompt", "caption", "p", "description", "label")
+_IMAGE_COLUMNS = ("image", "image_name", "file_name", "picture", "img")
+_Read: TypeAlias = Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Captioned:
+    """A picture, what is said of it, and what else its source knew; `read` gives its bytes."""
+
+    name: str
+    text: str
+    read: _Read = field(repr=False)
+    about: dict[str, Any] = field(default_factory=dict)
+
+
+def read_pairs(path: str | Path, *, text_column: str = "") -> list[Captioned]:
+    """All pictures with captions under a path, in the order of their names.
+
+    A folder may have metadata.jsonl, metadata.csv or metadata.parquet (file_name or image_name, and text, prompt or
+    caption; as the library `datasets` and DiffusionDB lay them out), DiffusionDB's part-*/part-*.json, a .txt beside
+    each picture, or a folder for each label. A Parquet file has a column of pictures, as `datasets` writes it.
+
+    Raises `NotFound` where there is no such path, `InvalidInput` where no picture has a caption, `Unreadable` for a
+    file that is not what its name says.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise NotFound(
+            f"data: there is no {root}.", remedy="Name a folder of pictures with captions, or a Parquet file."
+        )
+    found = list(_parquet(root, text_column) if root.is_file() else _folder(root, text_column))
+    if not found:
+        raise InvalidInput(
+            f"data: {root} has no picture with a caption.",
+            remedy="Add metadata.jsonl with file_name and text, a .txt beside each picture, or a folder a label.",
+        )
+    return sorted(found, key=lambda each: each.name)
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Files that look like pictures, in the order of their names; links are not followed out of the folder."""
+    inside = folder.resolve()
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and path.resolve().is_relative_to(inside)
+    )
+
+
+def _folder(root: Path, column: str) -> Iterator[Captioned]:
+    for name, reader in (("metadata.jsonl", _json_lines), ("metadata.csv", _rows), ("metadata.parquet", _table)):
+        if (root / name).is_file():
+            yield from _described(root, reader(root / name), column, root / name)
+            return
+    parts = sorted(root.glob("**/part-*.json"))
+    if parts:
+        for part in parts:
+            yield from _part(part, column)
+        return
+    tables = sorted(root.glob("**/*.parquet"))
+    if tables:
+        for each in tables:
+            yield from _parquet(each, column)
+        return
+    pictures = pictures_in(root)
+    beside = [path for path in pictures if path.with_suffix(".txt").is_file()]
+    for path in beside:
+        yield Captioned(_name(path, root), _text(path.with_suffix(".txt")), path.read_bytes)
+    if not beside:
+        for path in pictures:
+            if path.parent != root:
+                yield Captioned(_name(path, root), path.relative_to(root).parts[0].replace("_", " "), path.read_bytes)
+
+
+def _described(root: Path, rows: Iterator[dict[str, Any]], column: str, source: Path) -> Iterator[Captioned]:
+    places = {path.name: path for path in pictures_in(root)}
+    for number, row in enumerate(rows, start=1):
+        file = next((str(row[name]) for name in _IMAGE_COLUMNS if row.get(name)), "")
+        path = root / file if file and (root / file).is_file() else places.get(Path(file).name)
+        if path is None or not path.resolve().is_relative_to(root.resolve()):
+            raise Unreadable(f"{source}, line {number}: {file or 'no file_name'} is no picture in {root}.")
+        text = _caption(row, column, source)
+        if text:
+            yield Captioned(_name(path, root), text, path.read_bytes, _rest(row))
+
+
+def _part(part: Path, column: str) -> Iterator[Captioned]:
+    """A part of DiffusionDB: a file name to its prompt ("p"), seed ("se"), guidance ("c"), steps ("st") and sampler
+    ("sa").
+    """
+    long = {"se": "seed", "c": "cfg", "st": "step", "sa": "sampler"}
+    for file, row in _json(part).items():
+        path = part.parent / Path(file).name
+        text = _caption(row, column, part)
+        if path.is_file() and text:
+            yield Captioned(
+                f"{part.parent.name}/{path.name}",
+                text,
+                path.read_bytes,
+                {long[key]: value for key, value in row.items() if key in long},
+            )
+
+
+def _parquet(path: Path, column: str) -> Iterator[Captioned]:
+    parquet = _pyarrow()
+    try:
+        file = parquet.ParquetFile(path)
+    except Exception as error:
+        raise Unreadable(f"{path} is no Parquet file: {error}.") from None
+    names = file.schema_arrow.names
+    image = next((name for name in _IMAGE_COLUMNS if name in names), None)
+    if image is None:
+        raise Unreadable(f"{path} has no column of pictures ({', '.join(_IMAGE_COLUMNS)}), but {', '.join(names)}.")
+    others = [name for name in names if name != image]
+    row = 0
+    for group in range(file.num_row_groups):
+        for at, about in enumerate(file.read_row_group(group, columns=others).to_pylist()):
+            text = _caption(about, column, path)
+            if text:
+                yield Captioned(f"{path.name}#{row:08d}", text, _cell(path, image, group, at), _rest(about))
+            row += 1
+
+
+def _cell(path: Path, column: str, group: int, at: int) -> _Read:
+    def read() -> bytes:
+        found = _cells(str(path), column, group)[at]
+        value = found.get("bytes") if isinstance(found, dict) else found
+        if not isinstance(value, bytes):
+            raise Unreadable(f"{path}, row group {group}, row {at}: no bytes of a picture.")
+        return value
+
+    return read
+
+
+@lru_cache(maxsize=1)  # rows are read in turn
+def _cells(path: str, column: str, group: int) -> list[Any]:
+    found: list[Any] = _pyarrow().ParquetFile(path).read_row_group(group, columns=[column]).column(0).to_pylist()
+    return found
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise MissingDependency("Reading Parquet", extra="parquet") from None
+    return parquet
+
+
+def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(_text(path).splitlines(), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise Unreadable(f"{path}, line {number}: not JSON ({error}).") from None
+            if not isinstance(row, dict):
+                raise Unreadable(f"{path}, line {number}: not a JSON object.")
+            yield row
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def _table(path: Path) -> Iterator[dict[str, Any]]:
+    for batch in _pyarrow().ParquetFile(path).iter_batches():
+        yield from batch.to_pylist()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(_text(path))
+    except ValueError as error:
+        raise Unreadable(f"{path} is not JSON: {error}.") from None
+    if not isinstance(found, dict):
+        raise Unreadable(f"{path} is not a JSON object.")
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError:
+        raise Unreadable(f"{path} is not UTF-8 text.") from None
+
+
+def _caption(row: dict[str, Any], column: str, source: Path) -> str:
+    if column:
+        if column not in row:
+            raise InvalidInput(f"text_column: {source} has no {column!r}, but {', '.join(row)}.")
+        return str(row[column] or "").strip()
+    return next((str(row[name]).strip() for name in TEXT_COLUMNS if row.get(name) not in (None, "")), "")
+
+
+def _rest(row: dict[str, Any]) -> dict[str, Any]:
+    kept = (str, int, float, bool)
+    return {
+        name: value
+        for name, value in row.items()
+        if name not in TEXT_COLUMNS and name not in _IMAGE_COLUMNS and isinstance(value, kept)
+    }
+
+
+def _name(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()
+
+
+def split(pairs: Sequence[Captioned], share: float) -> tuple[list[Captioned], list[Captioned]]:
+    """A part to learn from and every so-manyth to be examined with, decided by their names alone."""
+    import xxhash
+
+    held = [xxhash.xxh3_64_intdigest(each.name.encode()) % 1000 < share * 1000 for each in pairs]
+    return (
+        [each for each, away in zip(pairs, held, strict=True) if not away],
+        [each for each, away in zip(pairs, held, strict=True) if away],
+    )
