@@ -29,6 +29,7 @@ class Models:
     chat: str = "bundled/reader"       # who answers `ask`
     rerank: str = "bundled/reranker"   # orders what a search found once more, where a caller asks for it
     draw: str = ""                     # who makes pictures from descriptions; nobody unless configured
+    see: str = "bundled/clip"          # embeds pictures in new collections of them, and what is searched there
 
 
 @dataclass(frozen=True, slots=True)

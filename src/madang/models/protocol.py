@@ -166,7 +166,8 @@ class Reranker(Protocol):
 class Provider(Protocol):
     """A family of models, registered under the entry point group `madang.providers`.
 
-    A model is named "PROVIDER/MODEL" or, for a configured service, "SERVICE/MODEL".
+    A model is named "PROVIDER/MODEL" or, for a configured service, "SERVICE/MODEL". One that has no models of pictures
+    and texts may lack `image_embedder`.
     """
 
     def models(self) -> list[str]:
@@ -175,9 +176,12 @@ class Provider(Protocol):
 
     def embedder(self, model: str) -> Embedder: ...
 
+    def image_embedder(self, model: str) -> ImageEmbedder: ...
+
     def chat_model(self, model: str) -> ChatModel: ...
 
     def reader(self, model: str) -> Reader: ...
 
     def reranker(self, model: str) -> Reranker: ...
+
     def image_generator(self, model: str) -> ImageGenerator: ...

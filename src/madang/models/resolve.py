@@ -13,7 +13,7 @@ from madang.models import aliases
 from madang.models.aliases import AliasRole, Resolved, Widened
 from madang.models.cache import Mode, ResponseCache
 from madang.models.cached import cached
-from madang.models.protocol import ChatModel, Embedder, ImageGenerator, Provider, Reader, Reranker
+from madang.models.protocol import ChatModel, Embedder, ImageEmbedder, ImageGenerator, Provider, Reader, Reranker
 
 IN_PROCESS = ("diffusers", "sentence_transformers", "transformers")     # providers of ours that need no service
 
@@ -39,6 +39,10 @@ class Models:
         """
         return self._get("embedder", name, trusted)  # type: ignore[no-any-return]
 
+    def image_embedder(self, name: str, *, trusted: bool = False) -> ImageEmbedder:
+        """The model of pictures and texts called `name`; `trusted` as for `embedder`."""
+        return self._get("image_embedder", name, trusted)  # type: ignore[no-any-return]
+
     def chat_model(self, name: str) -> ChatModel:
         """The chat model called `name`."""
         return self._get("chat_model", name)  # type: ignore[no-any-return]
@@ -63,7 +67,7 @@ class Models:
 
     def _named(self) -> set[str]:
         chosen = self._settings.models
-        names = (chosen.embed, chosen.chat, chosen.rerank, chosen.draw, *self._settings.aliases.values())
+        names = (chosen.embed, chosen.chat, chosen.rerank, chosen.draw, chosen.see, *self._settings.aliases.values())
         return {name for name in names if name.partition("/")[0] in IN_PROCESS}
 
     def reader(self, name: str) -> Reader:
@@ -113,14 +117,18 @@ class Models:
         with self._lock:   # two threads that ask at once get the same weights
             if key not in self._loaded:
                 provider, model = self._split(name)
-                found = getattr(self._provider(provider), role)(model)
+                make = getattr(self._provider(provider), role, None)
+                if make is None:
+                    raise NotFound(f"{name} does not see pictures.",
+                                   remedy='Use "bundled/clip", or a CLIP or SigLIP as "transformers/MODEL".')
+                found = make(model)
                 self._loaded[key] = self._kept(role, provider, found)
             return self._loaded[key]
 
     def _kept(self, role: str, provider: str, model: Any) -> Any:
         """The model behind the cache, if there shall be one. What is bundled costs less than looking it up."""
         chosen = self._settings.cache
-        if chosen.mode == "off" or provider == "bundled":
+        if chosen.mode == "off" or provider == "bundled" or role == "image_embedder":
             return model
         if self._cache is None:
             self._cache = ResponseCache(self._cache_path(), cast(Mode, chosen.mode), int(chosen.max_mb * 1_000_000))

@@ -55,6 +55,25 @@ def read_pairs(path: str | Path, *, text_column: str = "") -> list[Captioned]:
     return sorted(found, key=lambda each: each.name)
 
 
+def read_pictures(path: str | Path) -> list[Captioned]:
+    """All pictures under a path, in the order of their names, with the captions there are: see `read_pairs`. A folder for
+    each label says nothing here."""
+    root = Path(path)
+    if root.is_file() and root.suffix.lower() in SUFFIXES:
+        return [Captioned(root.name, "", root.read_bytes)]
+    if root.is_file() or any(root.glob("**/*.parquet")) and not (root / "metadata.parquet").is_file():
+        return read_pairs(root)
+    said = {each.name: each for each in (_folder(root, "") if _has_captions(root) else ())}
+    return [said.get(name) or Captioned(name, "", path.read_bytes)
+            for path in pictures_in(root) for name in [_name(path, root)]]
+
+
+def _has_captions(root: Path) -> bool:
+    described = any((root / f"metadata.{end}").is_file() for end in ("jsonl", "csv", "parquet"))
+    return described or any(root.glob("**/part-*.json")) or any(
+        path.with_suffix(".txt").is_file() for path in pictures_in(root))
+
+
 def pictures_in(folder: Path) -> list[Path]:
     """Files that look like pictures, in the order of their names; links are not followed out of the folder."""
     inside = folder.resolve()
@@ -73,7 +92,7 @@ def _folder(root: Path, column: str) -> Iterator[Captioned]:
     parts = sorted(root.glob("**/part-*.json"))
     if parts:
         for part in parts:
-            yield from _part(part, column)
+            yield from _part(part, root, column)
         return
     tables = sorted(root.glob("**/*.parquet"))
     if tables:
@@ -102,7 +121,7 @@ def _described(root: Path, rows: Iterator[dict[str, Any]], column: str, source: 
             yield Captioned(_name(path, root), text, path.read_bytes, _rest(row))
 
 
-def _part(part: Path, column: str) -> Iterator[Captioned]:
+def _part(part: Path, root: Path, column: str) -> Iterator[Captioned]:
     """A part of DiffusionDB: a file name to its prompt ("p"), seed ("se"), guidance ("c"), steps ("st") and sampler
     ("sa").
     """
@@ -112,7 +131,7 @@ def _part(part: Path, column: str) -> Iterator[Captioned]:
         text = _caption(row, column, part)
         if path.is_file() and text:
             yield Captioned(
-                f"{part.parent.name}/{path.name}",
+                _name(path, root),
                 text,
                 path.read_bytes,
                 {long[key]: value for key, value in row.items() if key in long},

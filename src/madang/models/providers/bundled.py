@@ -1,4 +1,4 @@
-"""The models that come with Madang, offline: embedders, a reader and a reranker."""
+"""The models that come with Madang, offline: embedders, of pictures too, a reader and a reranker."""
 
 from __future__ import annotations
 
@@ -6,27 +6,37 @@ from collections.abc import Callable
 from pathlib import Path
 
 from madang.base.errors import NotFound
-from madang.models.protocol import ChatModel, Embedder, ImageGenerator, Reader, Reranker
+from madang.models.protocol import ChatModel, Embedder, ImageEmbedder, ImageGenerator, Reader, Reranker
 from madang.models.providers.onnx_embedder import OnnxEmbedder
 from madang.models.providers.static_embedder import StaticEmbedder
 
 FOLDER = Path(__file__).resolve().parents[1] / "bundled"
 EMBEDDERS: dict[str, Callable[..., Embedder]] = {"minilm": OnnxEmbedder, "static": StaticEmbedder}
+IMAGE_EMBEDDERS = ("clip",)
 READERS = ("reader",)
 RERANKERS = ("reranker",)
 
 
 class BundledProvider:
-    """"bundled/minilm", "bundled/static", "bundled/reader" and "bundled/reranker"."""
+    """"bundled/minilm", "bundled/static", "bundled/clip", "bundled/reader" and "bundled/reranker"."""
 
     def models(self) -> list[str]:
-        return [*EMBEDDERS, *READERS, *RERANKERS]
+        return [*EMBEDDERS, *IMAGE_EMBEDDERS, *READERS, *RERANKERS]
 
     def embedder(self, model: str) -> Embedder:
         """`minilm` (384 dimensions) or `static` (256, tens of times faster, clearly weaker). Raises `NotFound`."""
         if model not in EMBEDDERS:
             raise NotFound(f"no bundled embedder is called {model!r}.", remedy=f"Known: {', '.join(EMBEDDERS)}.")
         return EMBEDDERS[model](FOLDER / model, name=f"bundled/{model}")
+
+    def image_embedder(self, model: str) -> ImageEmbedder:
+        """`clip` (256 dimensions), which knows painted scenes and nothing else. Raises `NotFound`."""
+        if model not in IMAGE_EMBEDDERS:
+            raise NotFound(f"bundled/{model} does not see pictures.",
+                           remedy='Use "bundled/clip", or a CLIP or SigLIP as "transformers/MODEL".')
+        from madang.models.providers.onnx_clip import OnnxClip
+
+        return OnnxClip(FOLDER / model, name=f"bundled/{model}")
 
     def chat_model(self, model: str) -> ChatModel:
         """`reader`: quotes the conversation, calls tools, fills schemas; it does not write. Raises `NotFound`."""

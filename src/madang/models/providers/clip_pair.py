@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
 from madang.base.errors import Corrupt, InvalidInput
+from madang.base.settings import Local
 from madang.models.folder import checked_texts
 from madang.models.pictures import PictureSettings, checked_picture, shaped
 from madang.models.protocol import EmbedKind, Picture, Progress, Vectors
@@ -143,3 +145,61 @@ def load(name: str, *, download: bool = True, device: str = "") -> Pair:
             remedy="See whether it is a model of this kind, and complete.",
         ) from error
     return Pair(model.to(device or "cpu").eval(), processor, kind)
+
+
+class HubClip:
+    """An `ImageEmbedder` in this process: "transformers/openai/clip-vit-base-patch32", or a folder. Loads on first use;
+    one thread computes at a time, on all cores."""
+
+    def __init__(self, model: str, local: Local) -> None:
+        self._model, self._local = model, local
+        self._lock = threading.RLock()
+        self._pair: Pair | None = None
+        self._signature = ""
+
+    @property
+    def pair(self) -> Pair:
+        """The model itself. Raises as `load`."""
+        with self._lock:
+            if self._pair is None:
+                self._pair = load(self._model, download=self._local.download, device=self._local.device)
+            return self._pair
+
+    @property
+    def name(self) -> str:
+        return f"transformers/{self._model}"
+
+    @property
+    def signature(self) -> str:
+        """The name and twelve digits of the digest of the files."""
+        with self._lock:
+            if not self._signature:
+                folder = weights.folder_of(self._model, download=self._local.download)
+                self._signature = f"{self.name}@{weights.digest(folder)[:12]}"
+            return self._signature
+
+    @property
+    def dim(self) -> int:
+        return self.pair.dim
+
+    @property
+    def languages(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def dense_weight(self) -> float:
+        return 1.0
+
+    @property
+    def scale(self) -> float:
+        return self.pair.scale
+
+    def embed(self, texts: Sequence[str], kind: EmbedKind = "query", progress: Progress | None = None) -> Vectors:
+        """See `Embedder.embed`."""
+        with self._lock:
+            return self.pair.embed(texts, kind, progress)
+
+    def embed_images(self, pictures: Sequence[Picture]) -> Vectors:
+        """See `SeesAndReads.embed_images`."""
+        with self._lock:
+            return self.pair.embed_images(pictures)

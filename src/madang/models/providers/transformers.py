@@ -1,4 +1,5 @@
-"""Chat models that run in this process, with the transformers library: text, and pictures where the model sees.
+"""Chat models that run in this process, with the transformers library: text, and pictures where the model sees. Models
+of pictures and texts (CLIP, SigLIP) for searching pictures, too.
 
 "transformers/Qwen/Qwen2.5-0.5B-Instruct", or a folder: "transformers/./my-model". No code that comes with a model is
 run. Answers without chance (temperature 0) of several callers are computed together, see `batching`; the others, and
@@ -28,7 +29,7 @@ from transformers.generation.streamers import BaseStreamer
 from madang.base.errors import Corrupt, InvalidInput, NotFound, ServiceError
 from madang.base.messages import ChatOptions, Delta, Message, ToolCallPiece, Usage
 from madang.base.settings import Local
-from madang.models.protocol import ChatModel, Embedder, ImageGenerator, Reader, Reranker
+from madang.models.protocol import ChatModel, Embedder, ImageEmbedder, ImageGenerator, Reader, Reranker
 from madang.models.providers import templates, weights
 from madang.models.providers.batching import Batcher
 from madang.models.providers.generated import Detokenizer, StopScanner, ToolText
@@ -53,6 +54,12 @@ class TransformersProvider:
         """See `weights.folder_of` for names and errors."""
         self._made.append(TransformersChat(model, self._local))
         return self._made[-1]
+
+    def image_embedder(self, model: str) -> ImageEmbedder:
+        """A CLIP or SigLIP; see `weights.folder_of` for names and errors."""
+        from madang.models.providers.clip_pair import HubClip
+
+        return HubClip(model, self._local)
 
     def embedder(self, model: str) -> Embedder:
         """Always raises `NotFound`."""
