@@ -13,11 +13,14 @@ from madang.base.errors import InvalidInput, MadangError
 from madang.cli import care, reembed, versions
 from madang.cli.ask import ask, search
 from madang.cli.collections import collection
+from madang.cli.data import data
+from madang.cli.image import image
 from madang.cli.index import index
 from madang.cli.ingest import ingest
 from madang.cli.keys import key
 from madang.cli.model import model
 from madang.cli.serve import serve
+from madang.cli.train import train
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -37,7 +40,7 @@ def cli() -> None:
     """
 
 
-for command in (ingest, ask, search, serve, key, collection, index, model):
+for command in (ingest, ask, search, serve, key, collection, image, index, model, data, train):
     cli.add_command(command)
 for command in (*care.COMMANDS, *versions.COMMANDS, *reembed.COMMANDS):
     collection.add_command(command)

@@ -41,6 +41,7 @@ def opened(data: bytes, *, name: str = "the picture", least_side: int = 0, max_p
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd EXIF, and of sizes, which are checked below
+            Image.init()                            # else only the commonest formats are known
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
             width, height = picture.size
             if width * height > max_pixels:

@@ -1,4 +1,4 @@
-"""Which pictures are nearly the same: by the signs of brightness differences (dHash), checked among near vectors only."""
+"""Which pictures are nearly the same: by the signs of brightness differences (dHash), among near vectors only."""
 
 from __future__ import annotations
 

@@ -56,12 +56,14 @@ def read_pairs(path: str | Path, *, text_column: str = "") -> list[Captioned]:
 
 
 def read_pictures(path: str | Path) -> list[Captioned]:
-    """All pictures under a path, in the order of their names, with the captions there are: see `read_pairs`. A folder for
-    each label says nothing here."""
+    """All pictures under a path, in the order of their names, with the captions there are: see `read_pairs`.
+
+    A folder for each label says nothing here.
+    """
     root = Path(path)
     if root.is_file() and root.suffix.lower() in SUFFIXES:
         return [Captioned(root.name, "", root.read_bytes)]
-    if root.is_file() or any(root.glob("**/*.parquet")) and not (root / "metadata.parquet").is_file():
+    if root.is_file() or (any(root.glob("**/*.parquet")) and not (root / "metadata.parquet").is_file()):
         return read_pairs(root)
     said = {each.name: each for each in (_folder(root, "") if _has_captions(root) else ())}
     return [said.get(name) or Captioned(name, "", path.read_bytes)

@@ -9,11 +9,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from madang.base.errors import MadangError, NotFound
+from madang.base.messages import IngestReport
+from madang.multimodal.images import ImageProgress, ImageReport
 from madang.rag.ingest import IngestProgress
 from madang.serve.access import Identity
 from madang.serve.errors import told
@@ -41,6 +43,7 @@ class Job:
     owner: str                                 # the name of the key that started it
     files: Mapping[str, Path]
     embedder: str | None
+    captions: Mapping[Path, str] | None = None     # of pictures; None for documents
     status: Status = "waiting"
     progress: dict[str, Any] = field(default_factory=dict)
     report: dict[str, Any] | None = None
@@ -83,9 +86,10 @@ class Jobs:
         return made
 
     def start(self, collection: str, owner: str, directory: Path, files: Mapping[str, Path],
-              embedder: str | None) -> Job:
-        """Ingest files, which are removed afterwards."""
-        job = Job(secrets.token_hex(8), collection, owner, files, embedder)
+              embedder: str | None, captions: Mapping[Path, str] | None = None) -> Job:
+        """Ingest documents, or where there are `captions`, of none perhaps, pictures. The files are removed
+        afterwards."""
+        job = Job(secrets.token_hex(8), collection, owner, files, embedder, captions)
         with self._guard:
             self._jobs[job.id] = job
             for old in [each for each in self._jobs.values() if each.over][:-_MOST_KEPT]:
@@ -107,8 +111,7 @@ class Jobs:
                 raise Cancelled("cancelled before it began.")
             self._set(job, status="running")
             uris = {path: f"upload:{name}" for name, path in job.files.items()}
-            report = self._workspace.ingest(list(uris), job.collection, embedder=job.embedder, uris=uris,
-                                            progress=lambda state: self._tell(job, state))
+            report = self._ingested(job, uris)
             shown = report.to_dict()
             shown["problems"] = [{"path": problem.path, "message": _named(problem.message, uris)}
                                  for problem in report.problems]
@@ -124,12 +127,21 @@ class Jobs:
         finally:
             shutil.rmtree(directory, ignore_errors=True)
 
-    def _tell(self, job: Job, state: IngestProgress) -> None:
+    def _ingested(self, job: Job, uris: Mapping[Path, str]) -> IngestReport | ImageReport:
+        def tell(state: IngestProgress | ImageProgress) -> None:
+            self._tell(job, state)
+
+        if job.captions is None:
+            return self._workspace.ingest(list(uris), job.collection, embedder=job.embedder, uris=uris, progress=tell)
+        return self._workspace.ingest_images(list(uris), job.collection, model=job.embedder, uris=uris,
+                                             captions=job.captions, progress=tell)
+
+    def _tell(self, job: Job, state: IngestProgress | ImageProgress) -> None:
         if job.cancelled.is_set():
             raise Cancelled("cancelled; what was committed before stays.")
-        self._set(job, progress={"files_done": state.files_done, "files_total": state.files_total,
-                                 "bytes_done": state.bytes_done, "bytes_total": state.bytes_total,
-                                 "chunks": state.chunks, "seconds": round(state.seconds, 2)})
+        told = asdict(state)
+        told.pop("committed", None)
+        self._set(job, progress=told | {"seconds": round(state.seconds, 2)})
 
     def _set(self, job: Job, **changes: Any) -> None:
         with self._guard:

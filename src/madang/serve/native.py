@@ -20,7 +20,8 @@ from madang.serve.errors import status_of, told
 from madang.serve.http import Bodies, Handler, Receive, Reply, Scope, Send, as_json
 from madang.serve.jobs import Jobs
 from madang.serve.native_collections import collections, records, snapshots
-from madang.serve.native_documents import UPLOAD, documents, questions
+from madang.serve.native_documents import UPLOADS, documents, questions
+from madang.serve.native_images import images
 from madang.serve.native_parts import ERRORS, IDENTITY, Served, Who, reply
 from madang.serve.through import through
 from madang.workspace.through import PATH
@@ -46,7 +47,7 @@ class Native:
             if scope["path"] != _OPEN:
                 identity = self._admit(key_in(headers), scope)
                 scope[IDENTITY] = identity
-            if not (scope["path"] == UPLOAD and scope["method"] == "POST"):       # that one is read as it comes
+            if not (scope["path"] in UPLOADS and scope["method"] == "POST"):       # that one is read as it comes
                 bodies = self._uploaded if scope["path"] == PATH else self._bodies
                 body = await bodies.whole(headers, receive)
                 if body is None:
@@ -94,7 +95,7 @@ def _application(served: Served, jobs: Jobs, uploaded: Bodies) -> FastAPI:
     app = FastAPI(title="Madang", version=__version__, openapi_url="/api/openapi.json", docs_url=None, redoc_url=None,
                   summary="Collections, documents and questions of one workspace.", redirect_slashes=False)
     for part in (collections(served), snapshots(served), records(served), documents(served, jobs, uploaded),
-                 questions(served), through(served)):
+                 questions(served), images(served, jobs, uploaded), through(served)):
         app.include_router(part, responses=ERRORS)
     _own(app, served)
     _failures(app, served.cleaned)

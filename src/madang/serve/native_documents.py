@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
+from pathlib import Path as FilePath
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
@@ -21,7 +23,7 @@ from madang.serve.http import Bodies
 from madang.serve.jobs import Cancelled, Job, Jobs
 from madang.serve.native_parts import Route, Served, Who, reply
 
-UPLOAD = "/api/ingest"
+UPLOADS = ("/api/ingest", "/api/images/ingest")       # bodies that are read as they come
 _WATCH_S = 0.1
 _Name = Annotated[str, Path(min_length=1, max_length=63)]
 _Job = Annotated[str, Path(min_length=1, max_length=40)]
@@ -43,9 +45,9 @@ def documents(served: Served, jobs: Jobs, uploaded: Bodies) -> APIRouter:
         """Ingest uploaded files. Tells the ingest's id at once, or its events where the caller accepts
         text/event-stream."""
         jobs.check_room()
-        job = await _started(request, who, served, jobs, uploaded)
+        job = await started(request, who, served, jobs, uploaded)
         if "text/event-stream" in request.headers.get("accept", ""):
-            return events.streamed(_watched(job))
+            return events.streamed(watched(job))
         return reply(job.shown(), 202)
 
     @router.get("/ingest/{job}")
@@ -55,7 +57,7 @@ def documents(served: Served, jobs: Jobs, uploaded: Bodies) -> APIRouter:
     @router.get("/ingest/{job}/events")
     async def ingest_events(job: _Job, who: Who) -> Response:
         """Progress as server-sent events: `progress` again and again, then `done`, `failed` or `cancelled`."""
-        return events.streamed(_watched(jobs.of(job, who)))
+        return events.streamed(watched(jobs.of(job, who)))
 
     @router.delete("/ingest/{job}", status_code=202)
     async def cancel_ingest(job: _Job, who: Who) -> dict[str, Any]:
@@ -136,26 +138,45 @@ def _asked(wanted: parts.Ask, served: Served) -> Response:
     return events.streamed(feed.events())
 
 
-async def _started(request: Request, who: Identity, served: Served, jobs: Jobs, uploaded: Bodies) -> Job:
+async def started(request: Request, who: Identity, served: Served, jobs: Jobs, uploaded: Bodies, *,
+                  pictures: bool = False) -> Job:
+    """An ingest of what a form sends: documents, or pictures with captions perhaps."""
+    known = ["collection", "model", "captions"] if pictures else ["collection", "embedder"]
     directory = jobs.directory()
     try:
         form = await uploads.receive(request.headers.get("content-type", ""), uploaded.pieces(
             dict(request.scope["headers"]), request.receive), directory, served.limits.settings.max_batch)
-        unknown = sorted(set(form.fields) - {"collection", "embedder"})
+        unknown = sorted(set(form.fields) - set(known))
         if unknown or not form.files:
             raise InvalidInput(f"the form has a field {unknown[0]!r:.80}." if unknown else "the form has no file.",
-                               remedy="It takes files, collection and embedder.")
-        collection = form.fields.get("collection", "docs")
+                               remedy=f"It takes files, {', '.join(known)}.")
+        collection = form.fields.get("collection", "images" if pictures else "docs")
         who.require("write", "", collection)
         if collection not in served.workspace.collections():
             who.require("admin", "", collection)     # it will be made
-        return jobs.start(collection, who.name, directory, form.files, form.fields.get("embedder") or None)
+        model = form.fields.get("model" if pictures else "embedder") or None
+        captions = _captions(form.fields.get("captions", ""), form.files) if pictures else None
+        return jobs.start(collection, who.name, directory, form.files, model, captions)
     except BaseException:
         shutil.rmtree(directory, ignore_errors=True)
         raise
 
 
-async def _watched(job: Job) -> AsyncIterator[bytes]:
+def _captions(text: str, files: Mapping[str, FilePath]) -> dict[FilePath, str]:
+    """Of the files of a form, from a JSON object of names and captions. Raises `InvalidInput`."""
+    try:
+        found = orjson.loads(text) if text.strip() else {}
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"captions: not JSON ({error}).") from None
+    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+        raise InvalidInput("captions: a JSON object of file names and texts is expected.")
+    unknown = sorted(set(found) - set(files))
+    if unknown:
+        raise InvalidInput(f"captions: no file is called {unknown[0]!r:.80}.")
+    return {files[name]: caption for name, caption in found.items()}
+
+
+async def watched(job: Job) -> AsyncIterator[bytes]:
     seen, quiet = -1, 0.0
     yield events.event("started", {"id": job.id})
     while True:

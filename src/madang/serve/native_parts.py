@@ -216,6 +216,60 @@ class Search(_Model):
     filter: Conditions | None = None
 
 
+Encoded = Annotated[str, Field(min_length=1, max_length=90_000_000, description=(
+    "A picture's file in base64, or as a data URL. No address is fetched."))]
+
+
+class ImageSearch(_Model):
+    """By words (`text`), by a picture (`image`), or by both, where `weight` is that of the words."""
+
+    text: Annotated[str, Field(min_length=1, max_length=10_000)] | None = None
+    image: Encoded | None = None
+    collection: Name = "images"
+    top_k: TopK = 10
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    filter: Conditions | None = None
+    duplicates: bool = False
+
+
+class FoundImage(BaseModel):
+    """`relevant`: whether its score reaches the collection's cut-off; null where there is none."""
+
+    id: str
+    score: float
+    metadata: dict[str, Any]
+    caption: str
+    relevant: bool | None
+    thumbnail: str
+
+
+class FoundImages(BaseModel):
+    pictures: list[FoundImage]
+
+
+class ImageQuestion(_Model):
+    """Words, and the ids of all pictures they are true of."""
+
+    text: Annotated[str, Field(min_length=1, max_length=10_000)]
+    relevant: list[Id]
+
+
+class Calibrate(_Model):
+    """Without questions the captions of the collection are asked."""
+
+    collection: Name = "images"
+    questions: list[ImageQuestion] | None = None
+
+
+class CutOff(BaseModel):
+    score: float
+    precision: float
+    recall: float
+    questions: int
+    pictures: int
+    model: str
+
+
 class Ask(_Model):
     """`stream`: the answer as server-sent events, `text` as it is written and `answer` at the end."""
 

@@ -27,11 +27,15 @@ from madang.store.salvage import Salvaged
 from madang.workspace import moving
 from madang.workspace import reembed as reembedding
 from madang.workspace.compare import Comparison, Role, compare, items_of
+from madang.workspace.pictures import DEFAULT_COLLECTION as DEFAULT_PICTURES
+from madang.workspace.pictures import Asked, Pictures
 from madang.workspace.questions import Question, questions_of
 from madang.workspace.reembed import ReembedReport, TextOf, Turned
 from madang.workspace.through import SharedDatabase
 
 if TYPE_CHECKING:
+    from madang.multimodal.images import ImageReport, Listener
+    from madang.multimodal.search import CutOff, ImageHit, ImageQuestion
     from madang.store.parquet_import import Loaded
 
 DEFAULT_DIRECTORY = "./courtyard"
@@ -75,6 +79,7 @@ class Workspace:
             raise InvalidInput(f"workspace {given} cannot be used: {reason}.",
                                remedy="Name a directory you may write to.") from error
         self.models = Models(self.settings, self.path)
+        self.pictures = Pictures(self.path, self._database, self.models, self.settings)
 
     # Documents
 
@@ -192,6 +197,38 @@ class Workspace:
                                   f"reembed {collection.name} --embedder {name}")
         return model
 
+    # Pictures
+
+    def ingest_images(self, paths: str | Path | Sequence[str | Path], collection: str = DEFAULT_PICTURES, *,
+                      model: str | None = None, every_s: float = 2.0, uris: Mapping[Path, str] | None = None,
+                      captions: Mapping[Path, str] | None = None, progress: Listener | None = None) -> ImageReport:
+        """Bring a collection of pictures up to date with files, folders, Parquet and videos; made on first use.
+
+        Args:
+            model: which one sees, for a new collection, e.g. "bundled/clip"; default from the settings.
+            every_s: seconds between the frames that are taken of a video. progress: called after every window of files.
+            uris: what files are called in the collection, where that is not their path. captions: of files, in place
+            of those beside them.
+        """
+        return self.pictures.ingest(paths, collection, model, every_s, uris, captions, progress)
+
+    def search_images(self, query: Asked = None, collection: str = DEFAULT_PICTURES, *,
+                      picture: Asked = None, weight: float = 0.5, top_k: int = 10,
+                      filter: Filter | None = None, duplicates: bool = False) -> list[ImageHit]:  # noqa: A002
+        """The pictures that fit words (a string), a picture (a `Path`, bytes, or uint8 (height, width, 3)), or both.
+
+        Args:
+            picture: beside words. weight: of the words then, from 0 to 1.
+            duplicates: also those that are nearly the same as another one.
+        """
+        return self.pictures.search(query, collection, picture, weight, top_k, filter, duplicates)
+
+    def calibrate_images(self, collection: str = DEFAULT_PICTURES,
+                         questions: Sequence[ImageQuestion] | None = None) -> CutOff:
+        """Find the score from which on pictures are relevant to words, and keep it: by questions whose pictures are
+        known, else by the pictures' captions. `search_images` marks what reaches it."""
+        return self.pictures.calibrate(collection, questions)
+
     # Another model
 
     def reembed(self, collection: str, embedder: str | Embedder, *,
@@ -305,6 +342,7 @@ class Workspace:
     def drop_collection(self, name: str) -> None:
         """Remove a collection and all it holds."""
         self._database.drop(name)
+        self.pictures.forget(name)
 
     def restore_snapshot(self, name: str, snapshot: str, progress: Progress | None = None) -> Collection:
         """Replace what a collection holds by one of its snapshots, which is verified first."""
