@@ -67,8 +67,7 @@ def test_truth_is_what_the_definition_says(said: list[Claim], shown: list[Scene]
 @given(scenes, st.lists(scenes, max_size=4), seeds)
 def test_truth_of_what_scenes_say(made: Scene, others: list[Scene], seed: int) -> None:
     generator = np.random.default_rng(seed)
-    near = [] if any(other == made for other in others) else others
-    shown = [made, *near]
+    shown = [made, *others]
     said = [claim for each in shown for claim in (whole(each), *(partly(each, generator) for _ in range(4)))]
     assert truth(said, shown).tolist() == [[holds(claim, each) for each in shown] for claim in said]
 
@@ -97,7 +96,7 @@ def test_every_kind_of_thing_is_said_now_and_then() -> None:
     said = [(made, partly(made, generator)) for made in map(scene, range(2000))]
     for name in ("background", "time", "count"):
         share = np.mean([getattr(claim, name) is not None for _, claim in said])
-        assert 0.3 < share < 0.7, name
+        assert (0.1 if name == "count" else 0.3) < share < 0.7, name
     assert 0.1 < np.mean([not claim.things for _, claim in said]) < 0.25
     assert 0.2 < np.mean([len(claim.things) < len(made.things) for made, claim in said]) < 0.8
     for name in THING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -144,9 +143,7 @@ def test_shapes_and_sizes_have_areas_of_their_own() -> None:
                                      for seed in range(8)]) for shape in SHAPES for size in SIZES}
     for shape in SHAPES:
         assert areas[shape, "large"] > 2 * areas[shape, "small"]
-    large = sorted(areas[shape, "large"] for shape in SHAPES)
-    assert large[0] > 60
-    assert all(one <= other for one, other in pairwise(large))
+        assert areas[shape, "large"] > 100
 
 
 @pytest.mark.parametrize("shape", SHAPES)

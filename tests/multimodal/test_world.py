@@ -58,9 +58,10 @@ def respect(one: Scene, other: Scene) -> str:
     if len(gone) == len(come) == 2:
         # Each thing has what the other had; where they stand tells them apart.
         gone, come = (sorted(things, key=lambda each: each.position) for things in (gone, come))
-        names = [{name for name in THING if getattr(a, name) != getattr(b, name)} for a, b in zip(gone, come, strict=True)]
-        if names[0] == names[1] and len(names[0]) == 1:
-            (name,) = names[0]
+        first, second = ([name for name in THING if getattr(a, name) != getattr(b, name)]
+                         for a, b in zip(gone, come, strict=True))
+        if first == second and len(first) == 1:
+            (name,) = first
             if [getattr(each, name) for each in gone] == [getattr(each, name) for each in come][::-1]:
                 return f"{name}s swapped"
     return ""
@@ -114,8 +115,8 @@ def test_splits_do_not_repeat_each_other() -> None:
 
 
 def test_attributes_are_even() -> None:
-    for name, values in (("background", BACKGROUNDS), ("time", TIMES)):
-        assert_even([getattr(made, name) for made in SCENES], values)
+    assert_even([made.background for made in SCENES], BACKGROUNDS)
+    assert_even([made.time for made in SCENES], TIMES)
     for name, values in THING.items():
         # The first thing by position is more often at the top: one thing of each scene, whichever.
         assert_even([getattr(made.things[seed % len(made.things)], name) for seed, made in enumerate(SCENES)], values)
@@ -183,7 +184,7 @@ def test_the_checker_of_respects_is_strict() -> None:
                    ) == ""
 
 
-@pytest.mark.parametrize(("at", "name"), enumerate(THING))
+@pytest.mark.parametrize(("at", "name"), list(enumerate(THING)))
 def test_a_thing_names_the_field_that_is_wrong(at: int, name: str) -> None:
     values = ["star", "red", "small", "top"]
     values[at] = "strange"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 MAX_PIXELS = 40_000_000  # 120 MB in RGB
 MAX_BYTES = 64 * 1024 * 1024
 # What Pillow decodes itself or by the formats' own libraries; nothing that starts a program (EPS) or reads other files.
-FORMATS = ("BMP", "GIF", "JPEG", "MPO", "PNG", "TIFF", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 # Of the pictures that CLIP was trained with (Radford et al. 2021; published with its weights).
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -34,7 +35,7 @@ def opened(data: bytes, *, name: str = "the picture", least_side: int = 0, max_p
 
     Raises `Unreadable`, naming what is wrong.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     if len(data) > MAX_BYTES:
         raise Unreadable(f"{name} has {len(data):,} bytes; at most {MAX_BYTES:,} are read.", remedy="Make it smaller.")
@@ -52,10 +53,15 @@ def opened(data: bytes, *, name: str = "the picture", least_side: int = 0, max_p
             if least_side and picture.format == "JPEG":
                 picture.draft("RGB", (least_side, least_side))
             picture.load()
-            return _rgb(ImageOps.exif_transpose(picture))
+            return _rgb(_turned(picture))
     except Unreadable:
         raise
-    except (UnidentifiedImageError, Image.DecompressionBombError):
+    except Image.DecompressionBombError as error:           # raised before the size can be asked for
+        count = re.search(r"\d+", str(error))
+        size = f"{int(count[0]):,}" if count else "too many"
+        raise Unreadable(f"{name} has {size} pixels; at most {max_pixels:,} in all are decoded.",
+                         remedy="Make it smaller.") from None
+    except UnidentifiedImageError:
         raise Unreadable(
             f"{name} is no picture of a kind that is read ({', '.join(each.lower() for each in FORMATS)})."
         ) from None
@@ -63,16 +69,27 @@ def opened(data: bytes, *, name: str = "the picture", least_side: int = 0, max_p
         raise Unreadable(f"{name} is damaged: {str(error) or type(error).__name__}.") from None
 
 
+def _turned(picture: Image.Image) -> Image.Image:
+    """As its EXIF says; where that is damaged, as it is."""
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:
+        return picture
+
+
 def _rgb(picture: Image.Image) -> Image.Image:
     from PIL import Image
 
-    if picture.mode == "RGB":
+    if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
-    if picture.mode.startswith(("I;16", "I")):  # 16 bits a pixel; Pillow would cut off all above 255
-        values = np.asarray(picture)
-        return Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
-    if picture.mode == "F":
-        values = np.nan_to_num(np.asarray(picture))
+    if picture.mode.startswith("I;16"):  # Pillow would cut off all above 255
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8)).convert("RGB")
+    if picture.mode in ("I", "F"):       # of any range: from the least value to the greatest
+        values = np.nan_to_num(np.asarray(picture, np.float64), posinf=0.0, neginf=0.0)
+        if picture.mode == "I" and values.min() >= 0 and values.max() <= 65_535:
+            return Image.fromarray((values / 256).astype(np.uint8)).convert("RGB")
         low, high = float(values.min()), float(values.max())
         return Image.fromarray(((values - low) * (255 / ((high - low) or 1))).astype(np.uint8)).convert("RGB")
     if "A" in picture.mode or "transparency" in picture.info:
@@ -103,10 +120,11 @@ class PictureSettings:
             "shortest_edge" not in size and size.get("height") is not None and not found.get("do_center_crop", False)
         )
         edge = int(size.get("shortest_edge") or size.get("height") or 224)
+        square = crop.get("shortest_edge") or edge
         return cls(
             edge,
-            int(crop.get("width") or edge),
-            int(crop.get("height") or edge),
+            int(crop.get("width") or square),
+            int(crop.get("height") or square),
             tuple(found.get("image_mean", CLIP_MEAN)),
             tuple(found.get("image_std", CLIP_DEVIATION)),
             squeezed,
@@ -151,8 +169,8 @@ def shaped(picture: Picture, settings: PictureSettings) -> NDArray[np.uint8]:
     if settings.squeezed:
         size = (settings.width, settings.height)
     else:
-        scale = settings.edge / min(height, width)
-        size = (max(settings.edge, int(width * scale)), max(settings.edge, int(height * scale)))
+        short = min(height, width)
+        size = (settings.edge * width // short, settings.edge * height // short)
     found = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
     left, top = (size[0] - settings.width) // 2, (size[1] - settings.height) // 2
     return np.asarray(found.crop((left, top, left + settings.width, top + settings.height)))

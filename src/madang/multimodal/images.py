@@ -348,7 +348,7 @@ def _seen(id_: str, picture: Image.Image, metadata: Mapping[str, Any]) -> _Seen:
         scale = _ENOUGH / min(width, height)
         small = picture.resize((max(1, round(width * scale)), max(1, round(height * scale))), Image.Resampling.BICUBIC,
                                reducing_gap=2.0)
-    thumbnail = small.copy()
+    thumbnail = Image.fromarray(np.asarray(small))         # the pixels alone: Pillow would copy comments, too
     thumbnail.thumbnail((SIDE, SIDE), reducing_gap=2.0)
     out = io.BytesIO()
     thumbnail.save(out, "JPEG", quality=82)

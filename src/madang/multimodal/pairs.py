@@ -6,7 +6,9 @@ Nothing is decoded here; a `Captioned` knows where its bytes are.
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,7 +20,9 @@ from madang.base.errors import InvalidInput, MissingDependency, NotFound, Unread
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"})
 TEXT_COLUMNS = ("text", "prompt", "caption", "p", "description", "label")
 _IMAGE_COLUMNS = ("image", "image_name", "file_name", "picture", "img")
+_LONGEST_FIELD = 10_000_000        # letters of a field of a table
 _Read: TypeAlias = Callable[[], bytes]
+_Row: TypeAlias = tuple[int, dict[str, Any]]       # where it is in its file, and what it says
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,18 +76,23 @@ def read_pictures(path: str | Path) -> list[Captioned]:
 
 def _has_captions(root: Path) -> bool:
     described = any((root / f"metadata.{end}").is_file() for end in ("jsonl", "csv", "parquet"))
-    return described or any(root.glob("**/part-*.json")) or any(
-        path.with_suffix(".txt").is_file() for path in pictures_in(root))
+    return described or any(root.glob("**/part-*.json")) or any(_beside(path, root) for path in pictures_in(root))
 
 
 def pictures_in(folder: Path) -> list[Path]:
     """Files that look like pictures, in the order of their names; links are not followed out of the folder."""
-    inside = folder.resolve()
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and path.resolve().is_relative_to(inside)
-    )
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and _is_inside(path, folder))
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    """Whether it is a file of the folder, not a link to one elsewhere."""
+    return path.is_file() and path.resolve().is_relative_to(folder.resolve())
+
+
+def _beside(path: Path, root: Path) -> Path | None:
+    """The text beside a picture."""
+    text = path.with_suffix(".txt")
+    return text if _is_inside(text, root) else None
 
 
 def _folder(root: Path, column: str) -> Iterator[Captioned]:
@@ -99,24 +108,26 @@ def _folder(root: Path, column: str) -> Iterator[Captioned]:
     tables = sorted(root.glob("**/*.parquet"))
     if tables:
         for each in tables:
-            yield from _parquet(each, column)
+            yield from _parquet(each, column, _name(each, root))
         return
     pictures = pictures_in(root)
-    beside = [path for path in pictures if path.with_suffix(".txt").is_file()]
-    for path in beside:
-        yield Captioned(_name(path, root), _text(path.with_suffix(".txt")), path.read_bytes)
+    beside = [(path, text) for path in pictures if (text := _beside(path, root)) is not None]
+    for path, text in beside:
+        yield Captioned(_name(path, root), _text(text).strip(), path.read_bytes)
     if not beside:
         for path in pictures:
             if path.parent != root:
                 yield Captioned(_name(path, root), path.relative_to(root).parts[0].replace("_", " "), path.read_bytes)
 
 
-def _described(root: Path, rows: Iterator[dict[str, Any]], column: str, source: Path) -> Iterator[Captioned]:
-    places = {path.name: path for path in pictures_in(root)}
-    for number, row in enumerate(rows, start=1):
+def _described(root: Path, rows: Iterator[_Row], column: str, source: Path) -> Iterator[Captioned]:
+    pictures = pictures_in(root)
+    places = {path.name: path for path in pictures} | {_name(path, root): path for path in pictures}
+    for number, row in rows:
         file = next((str(row[name]) for name in _IMAGE_COLUMNS if row.get(name)), "")
-        path = root / file if file and (root / file).is_file() else places.get(Path(file).name)
-        if path is None or not path.resolve().is_relative_to(root.resolve()):
+        named = os.path.normpath(os.path.join(root, file))
+        path = places.get(os.path.relpath(named, root)) or places.get(Path(file).name)
+        if path is None or (".." in Path(file).parts and not Path(named).is_relative_to(os.path.normpath(root))):
             raise Unreadable(f"{source}, line {number}: {file or 'no file_name'} is no picture in {root}.")
         text = _caption(row, column, source)
         if text:
@@ -129,9 +140,11 @@ def _part(part: Path, root: Path, column: str) -> Iterator[Captioned]:
     """
     long = {"se": "seed", "c": "cfg", "st": "step", "sa": "sampler"}
     for file, row in _json(part).items():
+        if not isinstance(row, dict):
+            raise Unreadable(f"{part}: {file!r:.80} has no JSON object.")
         path = part.parent / Path(file).name
         text = _caption(row, column, part)
-        if path.is_file() and text:
+        if _is_inside(path, root) and text:
             yield Captioned(
                 _name(path, root),
                 text,
@@ -140,7 +153,7 @@ def _part(part: Path, root: Path, column: str) -> Iterator[Captioned]:
             )
 
 
-def _parquet(path: Path, column: str) -> Iterator[Captioned]:
+def _parquet(path: Path, column: str, named: str = "") -> Iterator[Captioned]:
     parquet = _pyarrow()
     try:
         file = parquet.ParquetFile(path)
@@ -156,13 +169,13 @@ def _parquet(path: Path, column: str) -> Iterator[Captioned]:
         for at, about in enumerate(file.read_row_group(group, columns=others).to_pylist()):
             text = _caption(about, column, path)
             if text:
-                yield Captioned(f"{path.name}#{row:08d}", text, _cell(path, image, group, at), _rest(about))
+                yield Captioned(f"{named or path.name}#{row:08d}", text, _cell(path, image, group, at), _rest(about))
             row += 1
 
 
 def _cell(path: Path, column: str, group: int, at: int) -> _Read:
     def read() -> bytes:
-        found = _cells(str(path), column, group)[at]
+        found = _cells(str(path), path.stat().st_mtime_ns, column, group)[at]
         value = found.get("bytes") if isinstance(found, dict) else found
         if not isinstance(value, bytes):
             raise Unreadable(f"{path}, row group {group}, row {at}: no bytes of a picture.")
@@ -172,7 +185,7 @@ def _cell(path: Path, column: str, group: int, at: int) -> _Read:
 
 
 @lru_cache(maxsize=1)  # rows are read in turn
-def _cells(path: str, column: str, group: int) -> list[Any]:
+def _cells(path: str, changed: int, column: str, group: int) -> list[Any]:
     found: list[Any] = _pyarrow().ParquetFile(path).read_row_group(group, columns=[column]).column(0).to_pylist()
     return found
 
@@ -185,8 +198,8 @@ def _pyarrow() -> Any:
     return parquet
 
 
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(_text(path).splitlines(), start=1):
+def _json_lines(path: Path) -> Iterator[_Row]:
+    for number, line in enumerate(_text(path).split("\n"), start=1):      # a string of JSON may hold other line ends
         if line.strip():
             try:
                 row = json.loads(line)
@@ -194,17 +207,27 @@ def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
                 raise Unreadable(f"{path}, line {number}: not JSON ({error}).") from None
             if not isinstance(row, dict):
                 raise Unreadable(f"{path}, line {number}: not a JSON object.")
-            yield row
+            yield number, row
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        yield from csv.DictReader(file)
+def _rows(path: Path) -> Iterator[_Row]:
+    csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_FIELD))
+    reader = csv.DictReader(io.StringIO(_text(path), newline=""), restkey="")
+    try:
+        for row in reader:
+            yield reader.line_num, {name: value for name, value in row.items() if name}
+    except csv.Error as error:
+        raise Unreadable(f"{path}, line {reader.line_num}: {error}.") from None
 
 
-def _table(path: Path) -> Iterator[dict[str, Any]]:
-    for batch in _pyarrow().ParquetFile(path).iter_batches():
-        yield from batch.to_pylist()
+def _table(path: Path) -> Iterator[_Row]:
+    try:
+        rows = _pyarrow().ParquetFile(path).read().to_pylist()
+    except MissingDependency:
+        raise
+    except Exception as error:
+        raise Unreadable(f"{path} is no Parquet file: {error}.") from None
+    yield from enumerate(rows, start=1)
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -219,7 +242,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig").strip()
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise Unreadable(f"{path} is not UTF-8 text.") from None
 
@@ -228,8 +251,9 @@ def _caption(row: dict[str, Any], column: str, source: Path) -> str:
     if column:
         if column not in row:
             raise InvalidInput(f"text_column: {source} has no {column!r}, but {', '.join(row)}.")
-        return str(row[column] or "").strip()
-    return next((str(row[name]).strip() for name in TEXT_COLUMNS if row.get(name) not in (None, "")), "")
+        return "" if row[column] is None else str(row[column]).strip()
+    said = (str(row[name]).strip() for name in TEXT_COLUMNS if row.get(name) is not None)
+    return next(filter(None, said), "")
 
 
 def _rest(row: dict[str, Any]) -> dict[str, Any]:

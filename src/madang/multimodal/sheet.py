@@ -102,7 +102,7 @@ def fitted(picture: Image.Image, side: int) -> Image.Image:
     """The picture in the middle of a square of `side` pixels; a small one is enlarged."""
     from PIL import Image
 
-    scale = side / max(picture.size)
+    scale = side / max(1, *picture.size)
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
     square = Image.new("RGB", (side, side), (232, 232, 230))
     square.paste(
@@ -120,11 +120,14 @@ def _encoded(picture: Image.Image, side: int) -> str:
 def _fitting(text: str, width: int, size: int) -> str:
     """The text, cut where it is wider than `width` pixels."""
     font = _font(size)
+    text = text[:width]                # no letter is narrower than a pixel, and measuring takes time
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(f"{text}…") > width:
-        text = text[:-1]
-    return f"{text}…"
+    fits, over = 0, len(text)          # letters that fit with the dots, and that do not
+    while over - fits > 1:
+        middle = (fits + over) // 2
+        fits, over = (middle, over) if font.getlength(f"{text[:middle]}…") <= width else (fits, middle)
+    return f"{text[:fits]}…"
 
 
 @lru_cache(maxsize=8)

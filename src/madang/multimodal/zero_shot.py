@@ -33,15 +33,18 @@ class ZeroShot:
             without = [each for each in templates if "{}" not in each]
             if without or not templates:
                 raise InvalidInput(f'templates: {without or "none"} must contain "{{}}" where the label goes.')
-            classes = {label: [each.format(label) for each in templates] for label in classes}
+            classes = {label: [each.replace("{}", label) for each in templates] for label in classes}
         if len(classes) < 2:
             raise InvalidInput(f"classes: at least two different ones are needed, not {len(classes)}.")
         empty = [label for label, prompts in classes.items() if not prompts]
         if empty:
             raise InvalidInput(f"classes: {empty[0]!r} has no prompt.")
-        means = [model.embed(list(prompts), "query").mean(0) for prompts in classes.values()]
-        vectors = np.stack(means)
-        return cls(tuple(classes), (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32))
+        one = [label for label, prompts in classes.items() if isinstance(prompts, str)]
+        if one:
+            raise InvalidInput(f"classes: the prompts of {one[0]!r} are one text.", remedy="Give a list of texts.")
+        vectors = np.stack([model.embed(list(prompts), "query").mean(0) for prompts in classes.values()])
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return cls(tuple(classes), (vectors / np.maximum(lengths, 1e-12)).astype(np.float32))
 
     def scores(self, pictures: Vectors) -> NDArray[np.float32]:
         """Cosines float32 (n, classes) of unit vectors of pictures (n, dim)."""

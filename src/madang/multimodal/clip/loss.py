@@ -29,6 +29,9 @@ def sigmoid(pictures: Tensor, texts: Tensor, true: Tensor, scale: Tensor, bias: 
     return -logsigmoid(torch.where(true, scores, -scores)).sum(1).mean()
 
 
+_NOTHING = 0.05                # of the label "nothing is here"
+
+
 class Labels(nn.Module):  # type: ignore[misc]
     """Reads the labels of a scene from the vectors of its picture and of its prompt, by the same linear map, and
     those of each patch from the patch. It makes sense of every part of a vector early, and is thrown away after
@@ -51,9 +54,16 @@ class Labels(nn.Module):  # type: ignore[misc]
 
 
 def _read(scores: Tensor, labels: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    """Mean cross-entropy over kinds of labels; scores (n, sum(sizes)), labels (n, len(sizes))."""
-    losses, weights = scores.new_zeros(()), 0
-    for part, wanted in zip(scores.split(sizes, 1), labels.unbind(1), strict=True):
+    """Mean cross-entropy over kinds of labels; scores (n, sum(sizes)), labels (n, len(sizes)).
+
+    That nothing is somewhere counts little: most places are empty, and would drown what stands in the others.
+    """
+    losses, kinds = scores.new_zeros(()), 0
+    plain = 0 if sizes == CELLS else 3      # background, time and count come first, and are always there
+    for at, (part, wanted) in enumerate(zip(scores.split(sizes, 1), labels.unbind(1), strict=True)):
         if (wanted != SILENT).any():
-            losses, weights = losses + cross_entropy(part, wanted, ignore_index=SILENT), weights + 1
-    return losses / max(1, weights)
+            weight = part.new_ones(part.shape[1])
+            if at >= plain:
+                weight[0] = _NOTHING
+            losses, kinds = losses + cross_entropy(part, wanted, weight, ignore_index=SILENT), kinds + 1
+    return losses / max(1, kinds)

@@ -26,7 +26,7 @@ _LARGEST_SCALE = math.log(100)  # of the temperature, as in the paper (section 2
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `labels`: weight of the losses of labels, where there are any; it falls to a tenth in the end."""
+    """How to train. `labels`: weight of the losses of labels, if there are any; towards the end it falls to a tenth."""
 
     steps: int = 2000
     batch: int = 256
@@ -131,7 +131,7 @@ class _Run:
         pictures, texts, patches = pictures.float(), texts.float(), patches.float()
         loss = self._contrast(pictures, texts, torch.from_numpy(batch.true))
         if batch.slots is not None and batch.said is not None and batch.cells is not None and self.recipe.labels:
-            weight = self.recipe.labels * max(0.1, 1 - self.step / self.recipe.steps)
+            weight = self.recipe.labels * _label_share(self.step / self.recipe.steps)
             loss = loss + weight * self.labels(
                 pictures, texts, patches, *map(torch.from_numpy, (batch.slots, batch.said, batch.cells))
             )
@@ -220,3 +220,8 @@ def _share(step: int, recipe: Recipe) -> float:
         return (step + 1) / recipe.warmup
     done = (step - recipe.warmup) / max(1, recipe.steps - recipe.warmup)
     return 0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2
+
+
+def _label_share(done: float) -> float:
+    """Of the weight of labels: all for the first 70 %, then falling to a tenth."""
+    return 1.0 if done < 0.7 else 1.0 - 0.9 * (done - 0.7) / 0.3

@@ -43,9 +43,7 @@ def whole(made: Scene) -> Claim:
 
 
 def partly(made: Scene, generator: np.random.Generator) -> Claim:
-    """Something that is true of it: some attributes of some things, perhaps the place, perhaps how many things there
-    are.
-    """
+    """Something that is true of it: some attributes of some things, or how many there are; perhaps the place."""
     background = made.background if generator.random() < 0.5 else None
     time = made.time if generator.random() < 0.5 else None
     if generator.random() < 0.15:
@@ -58,7 +56,7 @@ def partly(made: Scene, generator: np.random.Generator) -> Claim:
         parts.append(Part(**kept))
     if background is None and time is None and parts == [Part()] * len(parts):
         return Claim(made.background, None, (), None)
-    return Claim(background, time, tuple(parts), len(made.things) if count == len(made.things) else None)
+    return Claim(background, time, tuple(parts))
 
 
 def truth(claims: Sequence[Claim], scenes: Sequence[Scene]) -> NDArray[np.bool_]:

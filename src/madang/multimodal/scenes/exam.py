@@ -67,7 +67,9 @@ def _ranks(
     """At which place each prompt finds its picture, from 0."""
     texts = model.embed([prompt(made, seed, language, split=split) for seed, made in scenes])
     scores = texts @ pictures.T
-    return np.asarray((scores > np.diag(scores)[:, None]).sum(1))
+    # What is as good as the right one counts before it, and so does what is no number: else who gives all pictures the
+    # same vector would know everything.
+    return np.asarray((~(scores < np.diag(scores)[:, None])).sum(1) - 1)
 
 
 def _accuracy(

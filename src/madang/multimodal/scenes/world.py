@@ -94,21 +94,17 @@ def scene(seed: int, split: Split = "train") -> Scene:
     none.
     """
     generator = generator_of(seed, split)
-    while True:
-        made = draw(generator)
-        if split == "combinations":
-            at = int(generator.integers(len(made.things)))
-            shape, colour = sorted(KEPT_BACK)[int(generator.integers(len(KEPT_BACK)))]
-            return replace(
-                made,
-                things=(
-                    *made.things[:at],
-                    replace(made.things[at], shape=shape, colour=colour),
-                    *made.things[at + 1 :],
-                ),
-            )
-        if not kept_back(made):
-            return made
+    made = draw(generator)
+    things = list(made.things)
+    if split == "combinations":
+        at = int(generator.integers(len(things)))
+        shape, colour = sorted(KEPT_BACK)[int(generator.integers(len(KEPT_BACK)))]
+        things[at] = replace(things[at], shape=shape, colour=colour)
+    else:
+        for at, thing in enumerate(things):
+            while (things[at].shape, things[at].colour) in KEPT_BACK:
+                things[at] = replace(thing, shape=_one(SHAPES, generator), colour=_one(COLOURS, generator))
+    return replace(made, things=tuple(things))
 
 
 def kept_back(made: Scene) -> bool:
@@ -134,14 +130,19 @@ def variants(made: Scene, generator: np.random.Generator, count: int) -> list[Sc
     """`count` different scenes that differ from `made`, and only in one respect each: a hard negative's definition.
 
     One attribute of one thing or of the place has another value, a thing is gone or is there besides, or two things
-    have changed their shapes, colours or sizes. None has a pair that is kept back.
+    have changed their shapes, colours or sizes. None has a pair that is kept back. Shapes change most often: they are
+    the hardest to see.
+
+    Raises `ValueError` where there are not so many.
     """
     found: dict[Scene, None] = {}
-    while len(found) < count:
+    for _ in range(1000 * (count + 1)):
+        if len(found) == count:
+            return list(found)
         other = _changed(made, generator)
         if other != made and not kept_back(other):
             found[other] = None
-    return list(found)
+    raise ValueError(f"count: there are hardly {count} scenes that differ from this one in one respect.")
 
 
 def _changed(made: Scene, generator: np.random.Generator) -> Scene:
@@ -153,7 +154,7 @@ def _changed(made: Scene, generator: np.random.Generator) -> Scene:
         name = _one(tuple(PLACE), generator)
         return replace(made, **{name: _one(PLACE[name], generator)})  # type: ignore[arg-type]
     if kind == "thing":
-        name = _one(tuple(THING), generator)
+        name = _one(("shape", *THING), generator)
         values = [
             value for value in THING[name] if name != "position" or value not in {each.position for each in things}
         ]
