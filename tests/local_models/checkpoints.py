@@ -147,3 +147,25 @@ def save_pipeline(folder: Path) -> Path:
                               set_alpha_to_one=False)
     StableDiffusionPipeline(vae, text, tokenizer, unet, scheduler, None, None, requires_safety_checker=False).save_pretrained(folder)
     return folder
+
+
+def save_clip(folder: Path) -> Path:
+    """CLIP's architecture, two layers each, with a tokenizer of its own and the hub's kind of processor."""
+    from madang.multimodal.clip import model
+
+    model.small(folder, side=32, patch=8, width=64, layers=2, text_layers=2, dim=24, vocabulary=700).save(folder)
+    return folder
+
+
+def save_siglip(folder: Path) -> Path:
+    """SigLIP's architecture: other pooling, texts padded to one length, no cropping."""
+    from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel, SiglipProcessor
+
+    torch.manual_seed(5)
+    tokenizer = bert_tokenizer()
+    shared = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = SiglipConfig(text_config={**shared, "vocab_size": len(tokenizer), "max_position_embeddings": 16, "projection_size": 32},
+                          vision_config={**shared, "image_size": 32, "patch_size": 8})
+    SiglipModel(config).save_pretrained(folder)
+    SiglipProcessor(SiglipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
+    return folder

@@ -36,7 +36,8 @@ def train() -> None:
     "start",
     default="",
     metavar="MODEL",
-    help="A CLIP or SigLIP to start from: a folder, or a name of the hub, e.g. openai/clip-vit-base-patch32. "
+    help="A CLIP or SigLIP to start from: a folder, bundled/clip, or a name of the hub, e.g. "
+    "openai/clip-vit-base-patch32. "
     "Default: a small model from nothing.",
 )
 @click.option("--lora", default=0, metavar="RANK", help="Low-rank updates of this rank instead of training everything.")

@@ -27,7 +27,7 @@ def frames(path: Path, every_s: float) -> Iterator[tuple[float, Image.Image]]:
     except ImportError:
         raise MissingDependency("Reading videos", extra="video") from None
     try:
-        with av.open(io.BytesIO(path.read_bytes())) as video:     # bytes: what a file names elsewhere is not followed
+        with av.open(io.BytesIO(path.read_bytes()), "r") as video:     # bytes: what it names elsewhere is not read
             stream = next(iter(video.streams.video), None)
             if stream is None:
                 raise Unreadable(f"{path} has no pictures.")

@@ -92,8 +92,11 @@ class OnnxClip:
         """
         kept = checked_texts(texts)
         session = self._loaded()[1]
-        names = {each.name for each in session.get_inputs()}
+        inputs = {each.name: each.shape for each in session.get_inputs()}
         ids = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(kept)]
+        whole = inputs["input_ids"][1]
+        if isinstance(whole, int):              # SigLIP was trained with texts of one length, padding and all
+            ids = [[*each, *[self._padding()] * (whole - len(each))][:whole] for each in ids]
         lengths = np.array([len(each) for each in ids], dtype=np.int64)
         groups = [
             rows[start : start + _BATCH]
@@ -105,7 +108,7 @@ class OnnxClip:
         def run(rows: NDArray[np.intp]) -> Vectors:
             tokens = np.array([ids[row] for row in rows], np.int64)
             feed = {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
-            found = _run(session, {name: value for name, value in feed.items() if name in names}, self._text)
+            found = _run(session, {name: value for name, value in feed.items() if name in inputs}, self._text)
             if progress is not None:
                 progress(len(rows))
             return found
@@ -114,6 +117,12 @@ class OnnxClip:
         for rows, found in zip(groups, self._mapped(run, groups), strict=True):
             vectors[rows] = found
         return vectors
+
+    def _padding(self) -> int:
+        """The token that short texts are filled with."""
+        named = self._text.json("tokenizer_config.json").get("pad_token", "")
+        token = named.get("content", "") if isinstance(named, dict) else named
+        return int(self._tokenizer.token_to_id(token) or 0)
 
     def embed_images(self, pictures: Sequence[Picture]) -> Vectors:
         """See `SeesAndReads.embed_images`. Raises `InvalidInput` for what is no RGB picture."""

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from madang.base.errors import InvalidInput
+from madang.models.providers.bundled import FOLDER, IMAGE_EMBEDDERS
 from madang.models.providers.clip_pair import Pair, load
 from madang.multimodal import pairs as captioned
 from madang.multimodal import sheet
@@ -67,7 +68,7 @@ def run(
         )
     training = wish.out / "training"
     training.mkdir(parents=True, exist_ok=True)
-    pair = load(wish.start) if wish.start else model.small(wish.out, seed=wish.recipe.seed, **wish.small)
+    pair = load(_named(wish.start)) if wish.start else model.small(wish.out, seed=wish.recipe.seed, **wish.small)
     source, look, broken = _source(wish, pair, training, say)
     if wish.lora:
         pair = _adapted(pair, wish.lora)
@@ -172,6 +173,12 @@ def _captions_look(held: Captions, training: Path) -> Look:
         return found
 
     return look
+
+
+def _named(start: str) -> str:
+    """The folder of a bundled model; any other name as it is."""
+    kind, _, name = start.partition("/")
+    return str(FOLDER / name) if kind == "bundled" and name in IMAGE_EMBEDDERS else start
 
 
 def _adapted(pair: Pair, rank: int) -> Pair:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,12 @@ WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p
 
 
 def trained(texts: Iterable[str], size: int) -> Any:
-    """A `tokenizers.Tokenizer` of at most `size` tokens. Every byte is one, so that any text can be said."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+    """A `tokenizers.Tokenizer` of at most `size` tokens. Every byte is one, at the end of a word, too, so that any text can
+    be said; the same texts give the same one.
+
+    The library's own trainer breaks ties by chance: what was trained with it could not go on in another process.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     made = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
     made.normalizer = normalizers.Sequence(
@@ -28,23 +34,48 @@ def trained(texts: Iterable[str], size: int) -> Any:
         ]
     )
     made.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    made.train_from_iterator(
-        texts,
-        trainers.BpeTrainer(
-            vocab_size=size,
-            min_frequency=2,
-            special_tokens=[BEGIN, END],
-            end_of_word_suffix="</w>",
-            initial_alphabet=[*alphabet, *(f"{letter}</w>" for letter in alphabet)],
-            show_progress=False,
-        ),
+    words = Counter(
+        word for text in texts for word, _ in made.pre_tokenizer.pre_tokenize_str(made.normalizer.normalize_str(text))
     )
-    begin, end = (int(made.token_to_id(each) or 0) for each in (BEGIN, END))
-    made.post_processor = processors.RobertaProcessing(
-        (END, end), (BEGIN, begin), trim_offsets=False, add_prefix_space=False
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = [BEGIN, END, *letters, *(f"{letter}</w>" for letter in letters)]
+    merges = pair_merges(words, max(0, size - len(tokens)))
+    names = dict.fromkeys([*tokens, *(one + other for one, other in merges)])
+    made.model = models.BPE(
+        {token: number for number, token in enumerate(names)}, merges, unk_token=END, end_of_word_suffix="</w>"
     )
+    made.add_special_tokens([BEGIN, END])
+    made.post_processor = processors.RobertaProcessing((END, 1), (BEGIN, 0), trim_offsets=False, add_prefix_space=False)
     return made
+
+
+def pair_merges(words: Mapping[str, int], most: int) -> list[tuple[str, str]]:
+    """The pairs to join, in their order (Sennrich et al. 2016, algorithm 1): again and again the most frequent one, of
+    equally frequent ones the first by its letters; pairs that come once are left."""
+    split = {word: [*word[:-1], f"{word[-1]}</w>"] for word in words}
+    merges: list[tuple[str, str]] = []
+    while len(merges) < most:
+        counts: Counter[tuple[str, str]] = Counter()
+        for word, parts in split.items():
+            for pair in pairwise(parts):
+                counts[pair] += words[word]
+        best = min(counts, key=lambda pair: (-counts[pair], pair), default=None)
+        if best is None or counts[best] < 2:
+            break
+        merges.append(best)
+        for word, parts in split.items():
+            split[word] = _joined(parts, best)
+    return merges
+
+
+def _joined(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    found: list[str] = []
+    for part in parts:
+        if found and (found[-1], part) == pair:
+            found[-1] += part
+        else:
+            found.append(part)
+    return found
 
 
 def saved(made: Any, folder: Path, length: int = LENGTH) -> None:
