@@ -38,7 +38,7 @@ def frames(path: Path, every_s: float) -> Iterator[tuple[float, Image.Image]]:
                     continue
                 if frame.width * frame.height > MAX_PIXELS:
                     raise Unreadable(f"{path} has frames of {frame.width:,} x {frame.height:,} pixels.")
-                yield at, frame.to_image()
+                yield at, frame.to_image()  # type: ignore[no-untyped-call]
                 due, found = at + every_s, found + 1
                 if found == MOST:
                     return

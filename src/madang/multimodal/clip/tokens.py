@@ -16,8 +16,9 @@ WORDS = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p
 
 
 def trained(texts: Iterable[str], size: int) -> Any:
-    """A `tokenizers.Tokenizer` of at most `size` tokens. Every byte is one, at the end of a word, too, so that any text can
-    be said; the same texts give the same one.
+    """A `tokenizers.Tokenizer` of at most `size` tokens; the same texts give the same one.
+
+    Every byte is a token, at the end of a word, too, so that any text can be said.
 
     The library's own trainer breaks ties by chance: what was trained with it could not go on in another process.
     """
