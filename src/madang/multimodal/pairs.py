@@ -67,7 +67,7 @@ def read_pictures(path: str | Path) -> list[Captioned]:
     root = Path(path)
     if root.is_file() and root.suffix.lower() in SUFFIXES:
         return [Captioned(root.name, "", root.read_bytes)]
-    if root.is_file() or (any(root.glob("**/*.parquet")) and not (root / "metadata.parquet").is_file()):
+    if root.is_file() or any(path.name != "metadata.parquet" for path in root.rglob("*.parquet")):
         return read_pairs(root)
     said = {each.name: each for each in (_folder(root, "") if _has_captions(root) else ())}
     return [said.get(name) or Captioned(name, "", path.read_bytes)
@@ -75,8 +75,7 @@ def read_pictures(path: str | Path) -> list[Captioned]:
 
 
 def _has_captions(root: Path) -> bool:
-    described = any((root / f"metadata.{end}").is_file() for end in ("jsonl", "csv", "parquet"))
-    return described or any(root.glob("**/part-*.json")) or any(_beside(path, root) for path in pictures_in(root))
+    return bool(_descriptions(root)) or any(root.glob("**/part-*.json")) or any(_beside(path, root) for path in pictures_in(root))
 
 
 def pictures_in(folder: Path) -> list[Path]:
@@ -96,10 +95,11 @@ def _beside(path: Path, root: Path) -> Path | None:
 
 
 def _folder(root: Path, column: str) -> Iterator[Captioned]:
-    for name, reader in (("metadata.jsonl", _json_lines), ("metadata.csv", _rows), ("metadata.parquet", _table)):
-        if (root / name).is_file():
-            yield from _described(root, reader(root / name), column, root / name)
-            return
+    descriptions = _descriptions(root)
+    if descriptions:
+        for source in descriptions:
+            yield from _described(source.parent, root, _READERS[source.suffix](source), column, source)
+        return
     parts = sorted(root.glob("**/part-*.json"))
     if parts:
         for part in parts:
@@ -120,7 +120,18 @@ def _folder(root: Path, column: str) -> Iterator[Captioned]:
                 yield Captioned(_name(path, root), path.relative_to(root).parts[0].replace("_", " "), path.read_bytes)
 
 
-def _described(root: Path, rows: Iterator[_Row], column: str, source: Path) -> Iterator[Captioned]:
+def _descriptions(root: Path) -> list[Path]:
+    """Each folder's metadata.jsonl, .csv or .parquet, the first of these that it has."""
+    found: dict[Path, Path] = {}
+    for suffix in _READERS:
+        for path in sorted(root.rglob(f"metadata{suffix}")):
+            if _is_inside(path, root):
+                found.setdefault(path.parent, path)
+    return [found[folder] for folder in sorted(found)]
+
+
+def _described(root: Path, top: Path, rows: Iterator[_Row], column: str, source: Path) -> Iterator[Captioned]:
+    """Pictures of the folder `root`, named from `top`."""
     pictures = pictures_in(root)
     places = {path.name: path for path in pictures} | {_name(path, root): path for path in pictures}
     for number, row in rows:
@@ -131,7 +142,7 @@ def _described(root: Path, rows: Iterator[_Row], column: str, source: Path) -> I
             raise Unreadable(f"{source}, line {number}: {file or 'no file_name'} is no picture in {root}.")
         text = _caption(row, column, source)
         if text:
-            yield Captioned(_name(path, root), text, path.read_bytes, _rest(row))
+            yield Captioned(_name(path, top), text, path.read_bytes, _rest(row))
 
 
 def _part(part: Path, root: Path, column: str) -> Iterator[Captioned]:
@@ -278,3 +289,6 @@ def split(pairs: Sequence[Captioned], share: float) -> tuple[list[Captioned], li
         [each for each, away in zip(pairs, held, strict=True) if not away],
         [each for each, away in zip(pairs, held, strict=True) if away],
     )
+
+
+_READERS: dict[str, Callable[[Path], Iterator[_Row]]] = {".jsonl": _json_lines, ".csv": _rows, ".parquet": _table}

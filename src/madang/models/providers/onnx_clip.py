@@ -21,7 +21,7 @@ from madang.models.providers.onnx_session import default_threads, load
 
 VISION = ("onnx/vision_int8.onnx", "onnx/vision.onnx", "onnx/vision_model.onnx")
 TEXT = ("onnx/text_int8.onnx", "onnx/text.onnx", "onnx/text_model.onnx")
-_BATCH = 16  # pictures, or texts of one length, in one call of a graph
+_PICTURES, _TEXTS = 4, 16       # in one call of a graph: what is computed in between stays in the cache
 _T = TypeVar("_T")
 
 
@@ -99,10 +99,10 @@ class OnnxClip:
             ids = [[*each, *[self._padding()] * (whole - len(each))][:whole] for each in ids]
         lengths = np.array([len(each) for each in ids], dtype=np.int64)
         groups = [
-            rows[start : start + _BATCH]
+            rows[start : start + _TEXTS]
             for length in np.unique(lengths)
             for rows in [np.flatnonzero(lengths == length)]
-            for start in range(0, len(rows), _BATCH)
+            for start in range(0, len(rows), _TEXTS)
         ]
 
         def run(rows: NDArray[np.intp]) -> Vectors:
@@ -130,7 +130,7 @@ class OnnxClip:
         (wanted,) = (each.name for each in session.get_inputs())
         if not len(pictures):
             return np.empty((0, self.dim), np.float32)
-        cuts = [*range(0, len(pictures), _BATCH), len(pictures)]
+        cuts = [*range(0, len(pictures), _PICTURES), len(pictures)]
 
         def run(span: tuple[int, int]) -> Vectors:
             return _run(session, {wanted: prepared(pictures[span[0] : span[1]], self.settings)}, self._vision)

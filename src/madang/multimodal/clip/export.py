@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from madang.base.errors import MissingDependency
 from madang.models.providers.clip_pair import Pair
 
-OPSET = 18
+OPSET = 20              # the first with GELU as one operation
 
 
 class _Seeing(nn.Module):  # type: ignore[misc]
@@ -52,6 +52,7 @@ def export(pair: Pair, folder: Path) -> None:
     except ImportError:
         raise MissingDependency("Exporting to ONNX", extra="train") from None
     pair.model.eval()
+    pair.model.set_attn_implementation("eager")        # the plainest graph
     (folder / "onnx").mkdir(parents=True, exist_ok=True)
     pair.processor.save_pretrained(folder)
     config = pair.model.config.to_dict() | {"madang": {"scale": float(pair.model.logit_scale.detach().exp())}}
