@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from madang.base.errors import Conflict
-from madang.cli import render
+from madang.cli import options, render
 
 
 @click.group()
@@ -26,9 +26,9 @@ def data() -> None:
 @click.option("--layout", default="folder", show_default=True, type=click.Choice(["folder", "diffusiondb", "parquet"]),
               help="Pictures with metadata.jsonl, DiffusionDB's parts, or one Parquet file as `datasets` writes it.")
 @click.option("--format", "kind", default="png", show_default=True, type=click.Choice(["png", "jpg"]))
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@options.common
 def scenes(out: Path, count: int, start: int, split: str, language: str, side: int, layout: str, kind: str,
-           as_json: bool) -> None:
+           workspace: str, as_json: bool) -> None:
     """Paint scenes with their prompts and their truth into the folder OUT.
 
     One to three shapes over a background at a time of day; every attribute is drawn evenly and on its own. The same

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from madang.base.errors import MissingDependency
-from madang.cli import render
+from madang.cli import options, render
 
 if TYPE_CHECKING:
     from madang.multimodal.clip.train import Told
@@ -62,7 +62,7 @@ def train() -> None:
 )
 @click.option("--threads", default=0, type=click.IntRange(min=0), help="Cores to use. Default: as torch likes.")
 @click.option("--seed", default=0, show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+@options.common
 def clip(
     out: Path,
     data: str,
@@ -76,6 +76,7 @@ def clip(
     every: int,
     threads: int,
     seed: int,
+    workspace: str,
     as_json: bool,
 ) -> int:
     """Train a model of pictures and texts (CLIP) into the folder OUT.

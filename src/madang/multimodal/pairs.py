@@ -75,7 +75,9 @@ def read_pictures(path: str | Path) -> list[Captioned]:
 
 
 def _has_captions(root: Path) -> bool:
-    return bool(_descriptions(root)) or any(root.glob("**/part-*.json")) or any(_beside(path, root) for path in pictures_in(root))
+    if _descriptions(root) or any(root.glob("**/part-*.json")):
+        return True
+    return any(_beside(path, root) for path in pictures_in(root))
 
 
 def pictures_in(folder: Path) -> list[Path]:

@@ -24,8 +24,8 @@ class BundledProvider:
         return [*EMBEDDERS, *IMAGE_EMBEDDERS, *READERS, *RERANKERS]
 
     def embedder(self, model: str) -> Embedder:
-        """`minilm` (384 dimensions), `static` (256, tens of times faster, clearly weaker), or one of pictures and texts.
-        Raises `NotFound`."""
+        """`minilm` (384 dimensions), `static` (256, tens of times faster, clearly weaker), or one of pictures and
+        texts. Raises `NotFound`."""
         if model in IMAGE_EMBEDDERS:
             return self.image_embedder(model)
         if model not in EMBEDDERS:
