@@ -25,7 +25,8 @@ def data() -> None:
 @click.option("--side", default=256, show_default=True, type=click.IntRange(16, 2048), help="Pixels.")
 @click.option("--layout", default="folder", show_default=True, type=click.Choice(["folder", "diffusiondb", "parquet"]),
               help="Pictures with metadata.jsonl, DiffusionDB's parts, or one Parquet file as `datasets` writes it.")
-@click.option("--format", "kind", default="png", show_default=True, type=click.Choice(["png", "jpg"]))
+@click.option("--format", "kind", default="png", show_default=True, type=click.Choice(["png", "jpg"]),
+              help="Of the files.")
 @options.common
 def scenes(out: Path, count: int, start: int, split: str, language: str, side: int, layout: str, kind: str,
            workspace: str, as_json: bool) -> None:

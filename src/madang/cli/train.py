@@ -42,7 +42,7 @@ def train() -> None:
 )
 @click.option("--lora", default=0, metavar="RANK", help="Low-rank updates of this rank instead of training everything.")
 @click.option("--text-column", default="", metavar="NAME", help="Which column or key holds the captions.")
-@click.option("--steps", default=2000, show_default=True, type=click.IntRange(min=1))
+@click.option("--steps", default=2000, show_default=True, type=click.IntRange(min=1), help="How many.")
 @click.option("--batch", default=256, show_default=True, type=click.IntRange(min=2), help="Pictures in a step.")
 @click.option(
     "--learning-rate",
@@ -61,7 +61,7 @@ def train() -> None:
     "--every", default=200, show_default=True, type=click.IntRange(min=1), help="Steps between looks at what it knows."
 )
 @click.option("--threads", default=0, type=click.IntRange(min=0), help="Cores to use. Default: as torch likes.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Of the weights and the order.")
 @options.common
 def clip(
     out: Path,
