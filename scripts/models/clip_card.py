@@ -104,7 +104,7 @@ def measured(folder: Path, count: int) -> dict[str, Any]:
             "steps": lines[-1]["step"], "minutes": round(lines[-1]["seconds"] / 60, 1), "n_scenes": count,
             "size_bytes": sum(path.stat().st_size for path in OUT.rglob("*") if path.is_file() and path.name != "README.md"),
             "signature": model.signature, "dim": model.dim, "python": platform.python_version(),
-            "torch": torch.__version__}
+            "torch": str(torch.__version__)}
 
 
 def card(found: dict[str, Any]) -> str:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -17,6 +19,7 @@ from madang.base.errors import InvalidInput, MissingDependency, NotFound
 from madang.multimodal import images, near
 from madang.multimodal.frames import frames
 from madang.multimodal.images import DUPLICATE, ImageProgress, ImageReport, Thumbnails, ingest_images
+from madang.multimodal.search import search_images
 from madang.store import Collection, Database
 from tests.multimodal.seeing import SeesColours, coded, noise
 
@@ -99,10 +102,41 @@ def test_other_sizes_and_qualities_of_a_picture_are_marked(collection: Collectio
     of = {id_: record.metadata[DUPLICATE] for id_, record in collection.fetch(sorted(ids(collection))).items()}
     assert of == {str(folder / "a.png"): "", str(folder / "b.jpg"): str(folder / "a.png"),
                   str(folder / "c.png"): str(folder / "a.png"), str(folder / "d.png"): ""}
-    (folder / "a.png").unlink()          # a copy takes its place, and the others are copies of that one
+
+
+def test_a_copy_is_found_where_the_first_is_gone_by_whichever_door(collection: Collection, tmp_path: Path) -> None:
+    folder = tmp_path / "copies"
+    folder.mkdir()
+    for name, quality in (("a", 95), ("b", 60), ("c", 30)):
+        (folder / f"{name}.jpg").write_bytes(coded(noise(1, 320), "JPEG", quality=quality))
+    assert take(collection, folder).duplicates == 2
+
+    def found() -> list[str]:
+        return [Path(hit.id).name for hit in search_images(collection, SeesColours(), picture=np.asarray(noise(1, 320)))]
+
+    assert len(found()) == 1
+    collection.remove_sources([str(folder / "a.jpg")])
+    assert found() in (["b.jpg"], ["c.jpg"])
     take(collection, folder)
-    of = {id_: record.metadata[DUPLICATE] for id_, record in collection.fetch(sorted(ids(collection))).items()}
-    assert of == {str(folder / "b.jpg"): "", str(folder / "c.png"): str(folder / "b.jpg"), str(folder / "d.png"): ""}
+    assert len(found()) == 1
+    assert len(ids(collection)) == 3
+
+
+def test_a_slow_pan_is_no_single_picture(collection: Collection, tmp_path: Path) -> None:
+    wide = noise(4, 900)
+    (tmp_path / "pan").mkdir()
+    for at in range(120):
+        (tmp_path / "pan" / f"{at:03d}.png").write_bytes(coded(wide.crop((5 * at, 0, 5 * at + 300, 300))))
+    take(collection, tmp_path / "pan")
+    records = collection.fetch(sorted(ids(collection)))
+    originals = {id_ for id_, record in records.items() if not record.metadata[DUPLICATE]}
+    assert len(originals) > 5
+    for record in records.values():
+        of = record.metadata[DUPLICATE]
+        if of:
+            assert of in originals
+            assert near.apart(str(record.metadata["fingerprint"]),
+                              str(records[str(of)].metadata["fingerprint"])) <= near.MOST_APART
 
 
 def test_a_mirrored_picture_of_the_same_colours_is_no_copy() -> None:
@@ -228,3 +262,103 @@ def test_without_the_library_for_videos_the_message_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(MissingDependency, match=r"madang\[video\]"):
         next(frames(tmp_path / "v.mp4", 1.0))
+
+
+# --- what broke it once ---
+
+def test_a_picture_of_one_pixel_by_a_million_costs_nothing(collection: Collection, folder: Path) -> None:
+    (folder / "thin.png").write_bytes(coded(Image.new("RGB", (1, 1_000_000))))
+    (folder / "flat.png").write_bytes(coded(Image.new("RGB", (30_000_000, 1))))
+    report = take(collection, folder)
+    assert (report.added, report.failed) == (8, 0)
+    assert max(Image.open(io.BytesIO(kept(collection).read(str(folder / "thin.png")))).size) == images.SIDE
+
+
+def test_a_large_photograph_has_the_size_of_its_file(collection: Collection, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6                 # lies on its side
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p" / "upright.jpg").write_bytes(coded(noise(1, 3000).resize((4000, 3000)), "JPEG"))
+    (tmp_path / "p" / "turned.jpg").write_bytes(coded(noise(2, 3000).resize((4000, 3000)), "JPEG", exif=exif))
+    take(collection, tmp_path / "p")
+    found = {Path(id_).stem: (record.metadata["width"], record.metadata["height"])
+             for id_, record in collection.fetch(sorted(ids(collection))).items()}
+    assert found == {"upright": (4000, 3000), "turned": (3000, 4000)}
+
+
+def test_a_folder_whose_name_begins_like_anothers_keeps_its_pictures(collection: Collection, tmp_path: Path) -> None:
+    for at, name in enumerate(("pics", "pics#2", "#1")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(coded(noise(at)))
+        take(collection, tmp_path / name)
+    assert take(collection, tmp_path / "pics").removed == 0
+    assert len(ids(collection)) == 3
+    (tmp_path / "#1" / "a.png").unlink()
+    assert take(collection, tmp_path / "#1").removed == 1
+
+
+def table(path: Path, seeds: range, **more: list[object]) -> None:
+    pa.parquet.write_table(pa.table({"image": [{"bytes": coded(noise(at)), "path": f"{at}.png"} for at in seeds], **more}), path)
+
+
+def test_tables_beside_pictures(collection: Collection, folder: Path) -> None:
+    take(collection, folder)
+    table(folder / "more.parquet", range(20, 23))                                     # without captions
+    pa.parquet.write_table(pa.table({"a": [1, 2]}), folder / "notes.parquet")         # of something else
+    report = take(collection, folder)
+    assert (report.unchanged, report.added, report.removed, len(ids(collection))) == (6, 3, 0, 9)
+    assert ["notes.parquet" in problem.message for problem in report.problems] == [True]
+    table(folder / "more.parquet", range(20, 22))
+    assert take(collection, folder).removed == 1
+
+
+def test_a_table_under_another_name_keeps_all_rows(collection: Collection, tmp_path: Path) -> None:
+    table(tmp_path / "t.parquet", range(3), text=["one", "two", "three"])
+    ingest_images([tmp_path / "t.parquet"], collection, SeesColours(), kept(collection),
+                  uris={tmp_path / "t.parquet": "upload:t.parquet"}, captions={})
+    found = collection.fetch(sorted(ids(collection)))
+    assert {id_: record.document for id_, record in found.items()} == {
+        f"upload:t.parquet#{at:08d}": text for at, text in enumerate(("one", "two", "three"))}
+
+
+def test_one_bad_name_caption_or_value_stops_nobody_else(collection: Collection, folder: Path) -> None:
+    with open(bytes(folder) + b"/b\xff.png", "wb") as file:
+        file.write(coded(noise(60)))
+    (folder / "5.txt").write_bytes("caf\xe9".encode("latin-1"))
+    lines = ['{"file_name": "0.png", "text": "a\\ud800"}', '{"file_name": "2.png", "text": "fine", "cfg": NaN}',
+             '{"file_name": "gone.png", "text": "of one that is gone"}', '{"file_name": "4.png", "text": "fine"}']
+    (folder / "metadata.jsonl").write_text("\n".join(lines))
+    report = take(collection, folder)
+    assert report.added == 4             # 1, 3, 4, 5
+    told = " ".join(problem.message for problem in report.problems)
+    assert [name for name in ("udcff", "0.png", "cfg", "gone.png") if name not in told] == [], told
+    assert len(report.problems) == 4
+
+
+def test_a_file_that_is_no_picture_is_told_as_such(collection: Collection, folder: Path) -> None:
+    (folder / "n.heic").write_bytes(b"abc")
+    report = take(collection, folder / "n.heic", folder / "0.png")
+    assert (report.added, report.failed) == (1, 1)
+    assert "no picture, video or Parquet" in report.problems[0].message
+
+
+def test_a_lost_thumbnail_is_made_again(collection: Collection, folder: Path) -> None:
+    take(collection, folder)
+    kept(collection).drop(str(folder / "0.png"))
+    report = take(collection, folder)
+    assert (report.unchanged, report.updated) == (5, 1)
+    assert kept(collection).read(str(folder / "0.png"))
+
+
+def test_what_lies_in_a_hidden_or_excluded_folder_is_left_alone(collection: Collection, folder: Path, tmp_path: Path) -> None:
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden" / "h.png").write_bytes(coded(noise(70)))
+    os.symlink(folder, tmp_path / "link")
+    ingest_images([tmp_path / "link"], collection, SeesColours(), kept(collection), exclude=[folder / "deep"])
+    assert {Path(id_).name for id_ in ids(collection)} == {"0.png", "2.png", "4.png"}
+
+
+def test_another_rate_of_frames_leaves_pictures_alone(collection: Collection, folder: Path) -> None:
+    take(collection, folder)
+    report = ingest_images([folder], collection, SeesColours(), kept(collection), every_s=1.0)
+    assert report.unchanged == 6

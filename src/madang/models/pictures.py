@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MAX_PIXELS = 40_000_000  # 120 MB in RGB
 MAX_BYTES = 64 * 1024 * 1024
+_LONGEST = 4                   # times the shorter edge: more is cut off before anything is made larger
+_QUIET = threading.Lock()
 # What Pillow decodes itself or by the formats' own libraries; nothing that starts a program (EPS) or reads other files.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
@@ -35,38 +38,57 @@ def opened(data: bytes, *, name: str = "the picture", least_side: int = 0, max_p
 
     Raises `Unreadable`, naming what is wrong.
     """
+    return measured(data, name=name, least_side=least_side, max_pixels=max_pixels)[0]
+
+
+def measured(data: bytes, *, name: str = "the picture", least_side: int = 0,
+             max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, tuple[int, int]]:
+    """As `opened`, and the width and height that the picture has in its file, turned as well."""
     from PIL import Image, UnidentifiedImageError
 
     if len(data) > MAX_BYTES:
         raise Unreadable(f"{name} has {len(data):,} bytes; at most {MAX_BYTES:,} are read.", remedy="Make it smaller.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd EXIF, and of sizes, which are checked below
-            Image.init()                            # else only the commonest formats are known
+        Image.init()  # else only the commonest formats are known
+        with _QUIET, warnings.catch_warnings():  # of sizes, which are checked below; threads share the filters
+            warnings.simplefilter("ignore")
             picture = Image.open(io.BytesIO(data), formats=FORMATS)
-            width, height = picture.size
-            if width * height > max_pixels:
-                raise Unreadable(
-                    f"{name} is {width:,} x {height:,} pixels; at most {max_pixels:,} in all are decoded.",
-                    remedy="Make it smaller.",
-                )
-            if least_side and picture.format == "JPEG":
-                picture.draft("RGB", (least_side, least_side))
-            picture.load()
-            return _rgb(_turned(picture))
+        width, height = picture.size
+        if width * height > max_pixels:
+            raise Unreadable(
+                f"{name} is {width:,} x {height:,} pixels; at most {max_pixels:,} in all are decoded.",
+                remedy="Make it smaller.",
+            )
+        if least_side and picture.format == "JPEG":
+            picture.draft("RGB", (least_side, least_side))
+        picture.load()
+        turned = _turned(picture)
+        lies = turned.size != picture.size and turned.size == picture.size[::-1]
+        return _rgb(turned), (height, width) if lies else (width, height)
     except Unreadable:
         raise
-    except Image.DecompressionBombError as error:           # raised before the size can be asked for
+    except Image.DecompressionBombError as error:  # raised before the size can be asked for
         count = re.search(r"\d+", str(error))
         size = f"{int(count[0]):,}" if count else "too many"
-        raise Unreadable(f"{name} has {size} pixels; at most {max_pixels:,} in all are decoded.",
-                         remedy="Make it smaller.") from None
+        raise Unreadable(
+            f"{name} has {size} pixels; at most {max_pixels:,} in all are decoded.", remedy="Make it smaller."
+        ) from None
     except UnidentifiedImageError:
         raise Unreadable(
             f"{name} is no picture of a kind that is read ({', '.join(each.lower() for each in FORMATS)})."
         ) from None
     except Exception as error:
         raise Unreadable(f"{name} is damaged: {str(error) or type(error).__name__}.") from None
+
+
+def centred(picture: Image.Image) -> Image.Image:
+    """The middle of a picture that is far longer than wide: what a model sees of it, and never gigabytes."""
+    width, height = picture.size
+    most = _LONGEST * min(width, height)
+    if max(width, height) <= most:
+        return picture
+    left, top = max(0, width - most) // 2, max(0, height - most) // 2
+    return picture.crop((left, top, left + min(width, most), top + min(height, most)))
 
 
 def _turned(picture: Image.Image) -> Image.Image:
@@ -166,11 +188,13 @@ def shaped(picture: Picture, settings: PictureSettings) -> NDArray[np.uint8]:
         return picture
     from PIL import Image
 
+    whole = Image.fromarray(picture)
     if settings.squeezed:
         size = (settings.width, settings.height)
     else:
-        short = min(height, width)
-        size = (settings.edge * width // short, settings.edge * height // short)
-    found = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC)
+        whole = centred(whole)
+        short = min(whole.size)
+        size = (settings.edge * whole.width // short, settings.edge * whole.height // short)
+    found = whole.resize(size, Image.Resampling.BICUBIC)
     left, top = (size[0] - settings.width) // 2, (size[1] - settings.height) // 2
     return np.asarray(found.crop((left, top, left + settings.width, top + settings.height)))

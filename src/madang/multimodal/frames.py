@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v"})
-MOST = 2000            # frames of one video
+MOST = 1000            # frames of one video
 
 
 def frames(path: Path, every_s: float) -> Iterator[tuple[float, Image.Image]]:

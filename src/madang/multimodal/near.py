@@ -34,10 +34,17 @@ def alike(one: str, other: str, cosine: float) -> bool:
 
 
 def within(fingerprints: list[str], vectors: NDArray[np.float32]) -> list[int]:
-    """For each of n pictures the first before it that is nearly the same, or -1. Vectors (n, dim) of length 1."""
-    found = []
-    cosines = vectors @ vectors.T
+    """For each of n pictures the first before it that is nearly the same and is like none itself, or -1.
+
+    So a picture is never far from what it counts as a copy of. Vectors (n, dim) of length 1.
+    """
+    found: list[int] = []
+    originals: list[int] = []
     for at, mine in enumerate(fingerprints):
-        near = np.flatnonzero(cosines[at, :at] >= LEAST_COSINE).tolist()
-        found.append(next((other for other in near if alike(mine, fingerprints[other], float(cosines[at, other]))), -1))
+        cosines = vectors[originals] @ vectors[at]
+        near = (other for other, cosine in zip(originals, cosines.tolist(), strict=True)
+                if alike(mine, fingerprints[other], cosine))
+        found.append(next(near, -1))
+        if found[-1] < 0:
+            originals.append(at)
     return found

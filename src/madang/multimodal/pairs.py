@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -59,19 +60,42 @@ def read_pairs(path: str | Path, *, text_column: str = "") -> list[Captioned]:
     return sorted(found, key=lambda each: each.name)
 
 
-def read_pictures(path: str | Path) -> list[Captioned]:
+def read_pictures(path: str | Path, faults: list[str] | None = None) -> list[Captioned]:
     """All pictures under a path, in the order of their names, with the captions there are: see `read_pairs`.
 
-    A folder for each label says nothing here.
+    A folder for each label says nothing here. What is hidden is left out.
+
+    `faults` takes in what is wrong with descriptions, which else is raised.
     """
     root = Path(path)
-    if root.is_file() and root.suffix.lower() in SUFFIXES:
-        return [Captioned(root.name, "", root.read_bytes)]
-    if root.is_file() or any(path.name != "metadata.parquet" for path in root.rglob("*.parquet")):
-        return read_pairs(root)
-    said = {each.name: each for each in (_folder(root, "") if _has_captions(root) else ())}
-    return [said.get(name) or Captioned(name, "", path.read_bytes)
-            for path in pictures_in(root) for name in [_name(path, root)]]
+    if root.is_file():
+        if root.suffix.lower() == ".parquet":
+            return list(_parquet(root, "", bare=True))
+        if root.suffix.lower() in SUFFIXES:
+            return [Captioned(root.name, "", root.read_bytes)]
+        raise Unreadable(f"{root} is no picture, video or Parquet file.")
+    kept = [] if faults is None else faults
+    said: dict[str, Captioned] = {}
+    with _noted(kept, faults is not None):
+        said = {each.name: each for each in (_folder(root, "", kept) if _has_captions(root) else ())}
+    found = [said.get(name) or Captioned(name, "", each.read_bytes)
+             for each in pictures_in(root) for name in [_name(each, root)]]
+    for table in sorted(root.rglob("*.parquet")):
+        if table.name != "metadata.parquet" and _is_inside(table, root):
+            with _noted(kept, faults is not None):
+                found += _parquet(table, "", _name(table, root), bare=True)
+    return [each for each in found if not any(part.startswith(".") for part in Path(each.name).parts)]
+
+
+@contextmanager
+def _noted(faults: list[str], wanted: bool) -> Iterator[None]:
+    """Where it is wanted, what cannot be read is noted and costs only what follows within."""
+    try:
+        yield
+    except Unreadable as error:
+        if not wanted:
+            raise
+        faults.append(str(error))
 
 
 def _has_captions(root: Path) -> bool:
@@ -96,11 +120,11 @@ def _beside(path: Path, root: Path) -> Path | None:
     return text if _is_inside(text, root) else None
 
 
-def _folder(root: Path, column: str) -> Iterator[Captioned]:
+def _folder(root: Path, column: str, faults: list[str] | None = None) -> Iterator[Captioned]:
     descriptions = _descriptions(root)
     if descriptions:
         for source in descriptions:
-            yield from _described(source.parent, root, _READERS[source.suffix](source), column, source)
+            yield from _described(source.parent, root, _READERS[source.suffix](source), column, source, faults)
         return
     parts = sorted(root.glob("**/part-*.json"))
     if parts:
@@ -115,7 +139,10 @@ def _folder(root: Path, column: str) -> Iterator[Captioned]:
     pictures = pictures_in(root)
     beside = [(path, text) for path in pictures if (text := _beside(path, root)) is not None]
     for path, text in beside:
-        yield Captioned(_name(path, root), _text(text).strip(), path.read_bytes)
+        said = ""
+        with _noted([] if faults is None else faults, faults is not None):
+            said = _text(text).strip()
+        yield Captioned(_name(path, root), said, path.read_bytes)
     if not beside:
         for path in pictures:
             if path.parent != root:
@@ -132,16 +159,21 @@ def _descriptions(root: Path) -> list[Path]:
     return [found[folder] for folder in sorted(found)]
 
 
-def _described(root: Path, top: Path, rows: Iterator[_Row], column: str, source: Path) -> Iterator[Captioned]:
+def _described(root: Path, top: Path, rows: Iterator[_Row], column: str, source: Path,
+               faults: list[str] | None) -> Iterator[Captioned]:
     """Pictures of the folder `root`, named from `top`."""
     pictures = pictures_in(root)
     places = {path.name: path for path in pictures} | {_name(path, root): path for path in pictures}
     for number, row in rows:
         file = next((str(row[name]) for name in _IMAGE_COLUMNS if row.get(name)), "")
         named = os.path.normpath(os.path.join(root, file))
-        path = places.get(os.path.relpath(named, root)) or places.get(Path(file).name)
-        if path is None or (".." in Path(file).parts and not Path(named).is_relative_to(os.path.normpath(root))):
-            raise Unreadable(f"{source}, line {number}: {file or 'no file_name'} is no picture in {root}.")
+        path = places.get(os.path.relpath(named, root)) or (None if Path(file).parent.parts else places.get(file))
+        if path is None:
+            fault = f"{source}, line {number}: {file or 'no file_name'} is no picture in {root}."
+            if faults is None:
+                raise Unreadable(fault)
+            faults.append(fault)
+            continue
         text = _caption(row, column, source)
         if text:
             yield Captioned(_name(path, top), text, path.read_bytes, _rest(row))
@@ -166,7 +198,8 @@ def _part(part: Path, root: Path, column: str) -> Iterator[Captioned]:
             )
 
 
-def _parquet(path: Path, column: str, named: str = "") -> Iterator[Captioned]:
+def _parquet(path: Path, column: str, named: str = "", bare: bool = False) -> Iterator[Captioned]:
+    """The rows of a table; `bare`: also those without a caption."""
     parquet = _pyarrow()
     try:
         file = parquet.ParquetFile(path)
@@ -181,7 +214,7 @@ def _parquet(path: Path, column: str, named: str = "") -> Iterator[Captioned]:
     for group in range(file.num_row_groups):
         for at, about in enumerate(file.read_row_group(group, columns=others).to_pylist()):
             text = _caption(about, column, path)
-            if text:
+            if text or bare:
                 yield Captioned(f"{named or path.name}#{row:08d}", text, _cell(path, image, group, at), _rest(about))
             row += 1
 

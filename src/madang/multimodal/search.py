@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from madang.base import trace
 from madang.base.errors import Corrupt, InvalidInput
-from madang.base.records import Filter, Metadata
+from madang.base.records import Filter, Match, Metadata
 from madang.models.protocol import ImageEmbedder, Picture, Vectors
 from madang.multimodal.images import DUPLICATE
+from madang.store import validate
 from madang.store.protocol import CollectionProtocol
 
 _MOST_PICTURES, _MOST_QUESTIONS = 5_000, 400       # that a cut-off is calibrated on
@@ -93,14 +94,25 @@ def search_images(collection: CollectionProtocol, model: ImageEmbedder, *, text:
         raise InvalidInput(f"weight: from 0 (the picture alone) to 1 (the words alone), not {weight}.")
     with trace.span("search images", collection=collection.name):
         vector = _vector(model, text, picture, weight)
-        wanted: Filter | None = filter
-        if not duplicates:
-            alone = {DUPLICATE: ""}
-            wanted = alone if filter is None else {"$and": [filter, alone]}
-        found = collection.query(vector=vector, top_k=top_k, filter=wanted, include_document=True)
+        found = _nearest(collection, vector, top_k, filter, duplicates)
     cut = cut_off.score if cut_off is not None and picture is None else None
     return [ImageHit(match.id, match.score, match.metadata or {}, match.document or "",
-                     None if cut is None else match.score >= cut) for match in found.matches]
+                     None if cut is None else match.score >= cut) for match in found]
+
+
+def _nearest(collection: CollectionProtocol, vector: NDArray[np.float32], top_k: int, filter: Filter | None,  # noqa: A002
+             duplicates: bool) -> list[Match]:
+    """The best, of pictures that are nearly the same only the best of these: also where the first of them is gone."""
+    wanted = validate.top_k(top_k)
+    while True:
+        asked = wanted if duplicates else min(wanted + 8, validate.MAX_TOP_K)
+        matches = collection.query(vector=vector, top_k=asked, filter=filter, include_document=True).matches
+        alone = {str((match.metadata or {}).get(DUPLICATE) or match.id): match for match in reversed(matches)}
+        kept = [match for match in matches if duplicates or alone[
+            str((match.metadata or {}).get(DUPLICATE) or match.id)] is match]
+        if len(kept) >= top_k or len(matches) < asked or asked == validate.MAX_TOP_K:
+            return kept[:top_k]
+        wanted = 4 * asked
 
 
 def _vector(model: ImageEmbedder, text: str | None, picture: Picture | None, weight: float) -> NDArray[np.float32]:

@@ -170,10 +170,11 @@ def _captions(text: str, files: Mapping[str, FilePath]) -> dict[FilePath, str]:
         raise InvalidInput(f"captions: not JSON ({error}).") from None
     if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
         raise InvalidInput("captions: a JSON object of file names and texts is expected.")
-    unknown = sorted(set(found) - set(files))
+    named = {uploads.clean_name(name): caption for name, caption in found.items()}
+    unknown = sorted(set(named) - set(files))
     if unknown:
         raise InvalidInput(f"captions: no file is called {unknown[0]!r:.80}.")
-    return {files[name]: caption for name, caption in found.items()}
+    return {files[name]: caption for name, caption in named.items()}
 
 
 async def watched(job: Job) -> AsyncIterator[bytes]:

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from madang.base.errors import InvalidInput
-from madang.multimodal.search import ImageQuestion
+from madang.multimodal.search import ImageHit, ImageQuestion
 from madang.serve import events
 from madang.serve import native_parts as parts
 from madang.serve.http import Bodies
@@ -49,10 +49,13 @@ def images(served: Served, jobs: Jobs, uploaded: Bodies) -> APIRouter:
         """The pictures that fit words, a picture, or both."""
         who.require("read", "", wanted.collection)
         served.limits.top_k(wanted.top_k)
-        picture = None if wanted.image is None else decoded(wanted.image)
-        found = await work.long(lambda: workspace.search_images(
-            wanted.text, wanted.collection, picture=picture, weight=wanted.weight, top_k=wanted.top_k,
-            filter=wanted.filter, duplicates=wanted.duplicates))
+
+        def find() -> list[ImageHit]:
+            picture = None if wanted.image is None else decoded(wanted.image)
+            return workspace.search_images(wanted.text, wanted.collection, picture=picture, weight=wanted.weight,
+                                           top_k=wanted.top_k, filter=wanted.filter, duplicates=wanted.duplicates)
+
+        found = await work.long(find)
         at = f"/api/images/{quote(wanted.collection, safe='')}/thumbnail?id="
         return reply({"pictures": [asdict(hit) | {"thumbnail": f"{at}{quote(hit.id, safe='')}"} for hit in found]})
 

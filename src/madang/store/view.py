@@ -207,8 +207,7 @@ class View:
     def worn(self) -> bool:
         """Whether so much of it is dead that a new one is worth its making: ids and columns take the room of all slots
         there ever were, an index that of as many as it ever had at once."""
-        live = sum(map(len, self.live))
-        return len(self.rows) > 2 * live + _FEW_DEAD
+        return len(self.rows) > _FEW_DEAD and len(self.rows) > 2 * sum(map(len, self.live)) + _FEW_DEAD
 
     def to_absorb(self) -> tuple[int, Slots, NDArray[np.float32]] | None:
         """The next blocks for the index: up to which slot, their live slots and the vectors of these."""

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from madang.base.errors import Conflict, InvalidInput, NotFound
+from madang.base.errors import Conflict, InvalidInput, MadangError, NotFound
 from madang.base.records import Filter
 from madang.base.settings import Settings
 from madang.models.pictures import opened
@@ -17,7 +17,7 @@ from madang.models.protocol import ImageEmbedder, Picture
 from madang.models.resolve import Models
 from madang.multimodal.images import ImageReport, Listener, Thumbnails, ingest_images
 from madang.multimodal.search import CutOff, ImageHit, ImageQuestion, calibrate, search_images
-from madang.store import Collection, Database
+from madang.store import Collection, Database, validate
 
 DEFAULT_COLLECTION = "images"
 Asked: TypeAlias = str | Path | bytes | Picture | None
@@ -31,7 +31,7 @@ class Pictures:
 
     def folder(self, name: str) -> Path:
         """Where what belongs to a collection is kept, beside its records."""
-        return self._path / "images" / name
+        return self._path / "images" / validate.collection_name(name)
 
     def thumbnails(self, name: str) -> Thumbnails:
         """A collection's thumbnails."""
@@ -39,7 +39,8 @@ class Pictures:
 
     def thumbnail(self, name: str, id: str) -> bytes:  # noqa: A002
         """A small JPEG of a picture. Raises `NotFound` where there is no such collection, or picture in it."""
-        self._database.open(name)
+        if id not in self._database.open(name).fetch([id]):
+            raise NotFound(f"collection {name!r} has no picture {id!r:.200}.")
         return self.thumbnails(name).read(id)
 
     def model_of(self, collection: Collection, wanted: str | None = None) -> ImageEmbedder:
@@ -48,7 +49,7 @@ class Pictures:
         Raises `InvalidInput` where it is none of pictures, `Conflict` where it is not `wanted`, or has changed.
         """
         signature = collection.embedder or ""
-        name = signature.partition("@")[0]
+        name = signature.rpartition("@")[0]
         if wanted is not None and wanted != name:
             mine = name or "vectors of your own"
             raise Conflict(f"collection {collection.name!r} was made with {mine}, not {wanted}.",
@@ -68,6 +69,7 @@ class Pictures:
                progress: Listener | None) -> ImageReport:
         """Made on first use, and gone again where nothing could be read."""
         given = [paths] if isinstance(paths, str | Path) else list(paths)
+        name = validate.collection_name(name)
         made = name in self._database.names()
         if made:
             target = self._database.open(name)
@@ -78,7 +80,7 @@ class Pictures:
         try:
             return ingest_images(given, target, seer, self.thumbnails(name), every_s=every_s, exclude=[self._path],
                                  uris=uris, captions=captions, progress=progress)
-        except (NotFound, InvalidInput):
+        except MadangError:
             if not made and not target.stats().sources:
                 self._database.drop(name)
                 self.forget(name)

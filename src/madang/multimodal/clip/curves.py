@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -10,17 +9,14 @@ from typing import Any
 
 from madang.index.lab_chart import Axis, Line, Mark, lines, swatch
 from madang.index.lab_style import STYLE
-from madang.multimodal.clip.train import HISTORY
+from madang.multimodal.clip.train import HISTORY, read_history
 
 _SHAPES = ("circle", "square", "triangle", "diamond")
 
 
 def write(training: Path) -> None:
     """curves.html beside the history, where there is one."""
-    path = training / HISTORY
-    if not path.exists():
-        return
-    told = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    told = read_history(training / HISTORY)
     if told:
         (training / "curves.html").write_text(page(told), encoding="utf-8")
 

@@ -84,7 +84,9 @@ def run(
         curves.write(training)
         return dict(scores)
 
-    train(pair, source, wish.recipe, training, look=looked, every=wish.every, tell=tell)
+    about = {"from": wish.start, "data": wish.data, "groups": wish.groups, "lora": wish.lora,
+             "text column": wish.text_column}
+    train(pair, source, wish.recipe, training, look=looked, every=wish.every, about=about, tell=tell)
     curves.write(training)
     if wish.lora:
         pair = Pair(pair.model.merge_and_unload(), pair.processor, pair.kind)

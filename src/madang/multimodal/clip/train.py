@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -69,15 +70,16 @@ def train(
     look: Look | None = None,
     every: int = 200,
     keep_s: float = 120.0,
+    about: dict[str, Any] | None = None,
     tell: Callable[[Told], None] | None = None,
 ) -> Pair:
     """Train `pair` in place, and go on from the folder's checkpoint where there is one.
 
     `look` is asked every `every` steps and in the end; what it finds goes to history.jsonl. A checkpoint is written
-    every `keep_s` seconds. Raises `Conflict` where the checkpoint is of another recipe, `Corrupt` where it is
-    damaged.
+    every `keep_s` seconds. `about`: what else decides what is learnt, the data say. Raises `Conflict` where the
+    checkpoint is of another recipe or about something else, `Corrupt` where it is damaged.
     """
-    run = _Run(pair, recipe, folder)
+    run = _Run(pair, recipe, folder, about or {})
     run.resume()
     kept, scores = time.monotonic(), {}
     while run.step < recipe.steps:
@@ -96,8 +98,9 @@ def train(
 
 
 class _Run:
-    def __init__(self, pair: Pair, recipe: Recipe, folder: Path) -> None:
+    def __init__(self, pair: Pair, recipe: Recipe, folder: Path, about: dict[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self.about = about
         if recipe.threads:
             torch.set_num_threads(recipe.threads)
         torch.manual_seed(recipe.seed)
@@ -170,7 +173,7 @@ class _Run:
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
                 "seconds": self.seconds,
-                "recipe": asdict(self.recipe),
+                "recipe": self.about | asdict(self.recipe),
             },
             part,
         )
@@ -190,7 +193,7 @@ class _Run:
             raise Corrupt(
                 f"{path} is damaged ({type(error).__name__}: {error}).", remedy="Delete it to begin anew."
             ) from None
-        mine = asdict(self.recipe)
+        mine = self.about | asdict(self.recipe)
         other = [name for name in mine if name != "threads" and recipe.get(name) != mine[name]]
         if other:
             said = ", ".join(f"{name} {recipe.get(name)} (now {mine[name]})" for name in other)
@@ -205,13 +208,21 @@ class _Run:
         self._forget_later()
 
     def _forget_later(self) -> None:
-        """Lines of history after the checkpoint, which are written again."""
+        """Lines of history after the checkpoint, which are written again, and one that a power cut tore."""
         path = self.folder / HISTORY
-        if path.exists():
-            lines = [
-                line for line in path.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= self.step
-            ]
-            path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        lines = [json.dumps(line) for line in read_history(path) if line["step"] <= self.step]
+        part = path.with_suffix(".part")
+        part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        part.replace(path)
+
+
+def read_history(path: Path) -> list[dict[str, Any]]:
+    """The lines of a history; what is torn is left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found
 
 
 def _share(step: int, recipe: Recipe) -> float:
