@@ -152,7 +152,7 @@ examples: $(patsubst %,.venv-examples/%/installed,autogen ag2 agent-framework ol
 .venv-local-models/installed: $(BUILT_FROM)
 	@$(PYTHON) -m venv .venv-local-models
 	@.venv-local-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt "torch==2.13.0"
-	@.venv-local-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e ".[dev,sentence-transformers,transformers,diffusers,train]"
+	@.venv-local-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -e ".[dev,sentence-transformers,transformers,diffusers,train]" "scikit-image>=0.24"
 	@touch $@
 
 local-models: .venv-local-models/installed  ## models in this process: sentence-transformers, transformers, diffusers
@@ -186,11 +186,13 @@ docs: $(VENV)/installed-dev  ## regenerate docs/reference
 	@.venv-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -r scripts/models/requirements.txt
 	@touch $@
 
-models: .venv-models/installed $(VENV)/installed  ## rebuild the bundled models (minutes)
+models: .venv-models/installed .venv-local-models/installed $(VENV)/installed  ## rebuild the bundled models (an hour)
 	@.venv-models/bin/python scripts/models/minilm.py
 	@.venv-models/bin/python scripts/models/static.py
 	@.venv-models/bin/python scripts/models/check.py
 	@$(BIN)/python scripts/models/reader.py
+	@.venv-local-models/bin/python scripts/models/clip.py
+	@.venv-local-models/bin/python scripts/models/clip_card.py
 
 serve: $(VENV)/installed  ## set up and serve ./courtyard at http://127.0.0.1:7860
 	@$(BIN)/madang serve

@@ -114,6 +114,7 @@ class Pair:
 
     def save(self, folder: Path) -> None:
         """In Hugging Face's format."""
+        _quiet()
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
@@ -126,6 +127,7 @@ def load(name: str, *, download: bool = True, device: str = "") -> Pair:
     from transformers import AutoConfig, AutoModel, AutoProcessor
 
     folder = weights.folder_of(name, download=download)
+    _quiet()
     try:
         config = AutoConfig.from_pretrained(folder)
         kind = KINDS.get(config.model_type)
@@ -145,6 +147,13 @@ def load(name: str, *, download: bool = True, device: str = "") -> Pair:
             remedy="See whether it is a model of this kind, and complete.",
         ) from error
     return Pair(model.to(device or "cpu").eval(), processor, kind)
+
+
+def _quiet() -> None:
+    """No bars of the library's own: small models load at once, and whoever trains has a bar already."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 class HubClip:
