@@ -63,6 +63,16 @@ def test_a_collection_is_of_one_model_and_of_pictures(ws: Workspace, pictures: P
     assert "new" not in ws.collections()
 
 
+def test_documents_and_models_of_text_are_kept_out(ws: Workspace, pictures: Path, tmp_path: Path) -> None:
+    ws.ingest_images(pictures)
+    (tmp_path / "a.md").write_text("# A\n\nText.\n")
+    with pytest.raises(InvalidInput, match="is of pictures"):
+        ws.ingest(tmp_path / "a.md", collection="images")
+    with pytest.raises(InvalidInput, match="is of pictures"):
+        ws.reembed("images", "bundled/static")
+    assert ws.ingest_images(pictures).unchanged == 8
+
+
 def test_what_is_dropped_leaves_nothing(ws: Workspace, pictures: Path) -> None:
     ws.ingest_images(pictures)
     assert len(list((ws.path / "images" / "images").rglob("*.jpg"))) == 8

@@ -33,6 +33,12 @@ class Pictures:
         """Where what belongs to a collection is kept, beside its records."""
         return self._path / "images" / validate.collection_name(name)
 
+    def refuse(self, name: str, what: str) -> None:
+        """Raise `InvalidInput` where a collection is of pictures, which are made of pixels and not of text."""
+        if self.folder(name).exists():
+            raise InvalidInput(f"collection {name!r} is of pictures: {what}.",
+                               remedy="Use another collection; pictures come in with madang image ingest.")
+
     def thumbnails(self, name: str) -> Thumbnails:
         """A collection's thumbnails."""
         return Thumbnails(self.folder(name) / "thumbnails")

@@ -99,6 +99,7 @@ class Workspace:
             paths = [paths]
         made = collection in self.collections()
         if made:
+            self.pictures.refuse(collection, "documents do not go into it")
             target = self.collection(collection)
             model = self.embedder_of(target, embedder)
         else:
@@ -252,6 +253,7 @@ class Workspace:
             the collection can still be rolled back. Locked: another process is writing.
         """
         target = self.collection(collection)
+        self.pictures.refuse(collection, "another model needs their pixels, not their captions")
         model = self.models.embedder(embedder) if isinstance(embedder, str) else embedder
         asked = None if queries is None else questions_of(queries)
         wanted = validate.top_k(top_k)
