@@ -184,3 +184,12 @@ def test_a_long_text_is_not_measured_again_for_every_letter(monkeypatch: pytest.
     monkeypatch.setattr(sheet, "_font", lambda size: font)
     assert sheet._fitting("x" * 10_000, 100, 11) == "x" * 19 + "…"
     assert font.measured < 50 * 10_000
+
+
+def test_boxes_are_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [sheet.Row("밤의 바다", [])]
+    monkeypatch.setattr(sheet, "_korean_font", lambda: None)
+    assert sheet.lacks_letters(rows)
+    assert not sheet.lacks_letters([sheet.Row("the sea at night", [])])
+    monkeypatch.setattr(sheet, "_korean_font", lambda: "some.ttf")
+    assert not sheet.lacks_letters(rows)

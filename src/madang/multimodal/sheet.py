@@ -68,6 +68,12 @@ def png(rows: Sequence[Row], *, side: int = 128, title: str = "") -> bytes:
     return out.getvalue()
 
 
+def lacks_letters(rows: Sequence[Row]) -> bool:
+    """Whether a PNG would show boxes: there is Hangul, and no font here that has it."""
+    texts = [text for row in rows for text in (row.title, *(cell.text for cell in row.cells))]
+    return _korean_font() is None and any("가" <= letter <= "힣" for text in texts for letter in text)
+
+
 def page(rows: Sequence[Row], *, side: int = 160, title: str = "Pictures") -> str:
     """A sheet as one HTML file that needs nothing else."""
     parts = []
