@@ -145,8 +145,8 @@ def _write_sheet(path: Path, title: str, hits: Sequence[ImageHit], thumbnails: T
     if path.suffix.lower() == ".png":
         path.write_bytes(sheet.png(rows, side=160))
         if sheet.lacks_letters(rows):
-            click.echo("note: this machine has no font with Hangul, so the sheet shows boxes. Install one (on Debian or "
-                       "Ubuntu: apt-get install fonts-nanum), or write FILE.html.", err=True)
+            click.echo("note: this machine has no font with Hangul, so the sheet shows boxes. Install one (on Debian "
+                       "or Ubuntu: apt-get install fonts-nanum), or write FILE.html.", err=True)
     else:
         path.write_text(sheet.page(rows, title=title, side=192), encoding="utf-8")
 
