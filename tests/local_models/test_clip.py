@@ -136,7 +136,7 @@ def test_batches_are_the_same_for_the_same_step_and_tell_the_truth(tmp_path: Pat
     assert one.slots is not None
     heard = one.said != SILENT
     assert (one.said[heard] == one.slots[heard]).all()
-    assert 0.3 < (~heard).any(1).mean() + 0.2 < 1.2
+    assert 0 < (~heard).any(1).mean() < 1            # some prompts say everything, some do not
 
 
 def test_the_loss_is_the_papers_where_each_text_has_one_picture() -> None:
@@ -233,24 +233,26 @@ def test_recipes_are_checked(wrong: dict[str, Any]) -> None:
 def test_the_command_survives_a_kill_and_ends_with_what_it_promises(tmp_path: Path, clip_folder: Path) -> None:
     write(tmp_path / "scenes", 60, side=32)
     command = [sys.executable, "-m", "madang", "train", "clip", str(tmp_path / "out"), "--from", str(clip_folder), "--data",
-               str(tmp_path / "scenes"), "--steps", "400", "--batch", "16", "--every", "20", "--threads", "1"]
+               str(tmp_path / "scenes"), "--steps", "120", "--batch", "16", "--every", "20", "--threads", "1"]
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    history = tmp_path / "out" / "training" / HISTORY
+    training = tmp_path / "out" / "training"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (history.exists() and history.read_text()):
-        time.sleep(0.05)
+    while time.monotonic() < deadline and not (training / CHECKPOINT).exists():
+        time.sleep(0.02)
     os.kill(running.pid, signal.SIGKILL)
     running.wait()
-    assert history.read_text()
-    short = [each if each != "400" else "40" for each in command]
-    if (tmp_path / "out" / "training" / CHECKPOINT).exists():      # of 400 steps: another recipe
-        refused = subprocess.run(short, capture_output=True, text=True, check=False)
-        assert "steps 400 (now 40)" in refused.stderr
-        (tmp_path / "out" / "training" / CHECKPOINT).unlink()
-    done = subprocess.run([*short, "--json"], capture_output=True, text=True, check=True)
+    before = (training / HISTORY).read_text().splitlines()
+    assert len(before) < 6, "it was over before it was killed"
+    other = [each if each != "120" else "40" for each in command]
+    refused = subprocess.run(other, capture_output=True, text=True, check=False)
+    assert "steps 120 (now 40)" in refused.stderr
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
-    assert found["steps"] == 40
+    assert found["steps"] == 120
     assert set(found["scores"]) == {"r@1", "r@5"}
+    after = (training / HISTORY).read_text().splitlines()
+    assert after[0] == before[0]                     # with its seconds: that part was not trained again
+    assert [json.loads(line)["step"] for line in after] == [20, 40, 60, 80, 100, 120]
     for name in ("curves.html", "sheet.png", CHECKPOINT):
         assert (tmp_path / "out" / "training" / name).stat().st_size > 1000
     assert load(str(tmp_path / "out")).dim == OnnxClip(tmp_path / "out").dim

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from madang.base.errors import InvalidInput
-from madang.multimodal.search import ImageHit, ImageQuestion
+from madang.multimodal.search import CutOff, ImageHit, ImageQuestion
 from madang.serve import events
 from madang.serve import native_parts as parts
 from madang.serve.http import Bodies
@@ -59,7 +59,7 @@ def images(served: Served, jobs: Jobs, uploaded: Bodies) -> APIRouter:
         at = f"/api/images/{quote(wanted.collection, safe='')}/thumbnail?id="
         return reply({"pictures": [asdict(hit) | {"thumbnail": f"{at}{quote(hit.id, safe='')}"} for hit in found]})
 
-    @router.post("/calibrate", response_model=parts.CutOff)
+    @router.post("/calibrate", response_model=CutOff)
     async def calibrate_images(wanted: parts.Calibrate, who: Who) -> Any:
         """Find the score from which on pictures are relevant, and keep it for searches."""
         who.require("write", "", wanted.collection)

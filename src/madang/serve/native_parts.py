@@ -261,15 +261,6 @@ class Calibrate(_Model):
     questions: list[ImageQuestion] | None = None
 
 
-class CutOff(BaseModel):
-    score: float
-    precision: float
-    recall: float
-    questions: int
-    pictures: int
-    model: str
-
-
 class Ask(_Model):
     """`stream`: the answer as server-sent events, `text` as it is written and `answer` at the end."""
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -120,8 +119,3 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def agreement(one: np.ndarray, other: np.ndarray) -> float:
-    """The least cosine of rows of unit vectors."""
-    return float((one * other).sum(1).min())

@@ -76,8 +76,8 @@ def train(
     """Train `pair` in place, and go on from the folder's checkpoint where there is one.
 
     `look` is asked every `every` steps and in the end; what it finds goes to history.jsonl. A checkpoint is written
-    every `keep_s` seconds. `about`: what else decides what is learnt, the data say. Raises `Conflict` where the
-    checkpoint is of another recipe or about something else, `Corrupt` where it is damaged.
+    then, and every `keep_s` seconds. `about`: what else decides what is learnt, the data say. Raises `Conflict` where
+    the checkpoint is of another recipe or about something else, `Corrupt` where it is damaged.
     """
     run = _Run(pair, recipe, folder, about or {})
     run.resume()
@@ -85,10 +85,11 @@ def train(
     while run.step < recipe.steps:
         loss = run.one(source.batch(run.step, recipe.batch))
         last = run.step == recipe.steps
-        if look is not None and (last or run.step % every == 0):
+        looked = look is not None and (last or run.step % every == 0)
+        if look is not None and looked:
             scores = look(pair, run.step)
             run.note(loss, scores)
-        if last or time.monotonic() - kept > keep_s:
+        if looked or last or time.monotonic() - kept > keep_s:
             run.keep()
             kept = time.monotonic()
         if tell is not None:
