@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 from starlette.responses import StreamingResponse
+
+from madang.serve.handed import Handed
 
 KEEP_ALIVE = b": still here\n\n"
 _QUIET_S = 15.0
@@ -27,23 +28,18 @@ def streamed(events: AsyncIterator[bytes]) -> StreamingResponse:
 
 
 class Feed:
-    """Events from a thread to the caller who reads them. `gone` tells the thread that nobody does any more."""
+    """Events from a thread to the caller who reads them."""
 
     def __init__(self) -> None:
-        self._loop, self._queue = asyncio.get_running_loop(), asyncio.Queue[bytes | None]()
-        self.gone = threading.Event()
+        self._handed: Handed[bytes | None] = Handed()
 
-    def put(self, name: str, content: Any) -> None:
-        """From any thread."""
-        self._hand(event(name, content))
+    def put(self, name: str, content: Any) -> bool:
+        """From any thread, which waits while very many are unread. False where nobody reads them any more."""
+        return self._handed.put(event(name, content))
 
     def end(self) -> None:
         """There will be no more."""
-        self._hand(None)
-
-    def _hand(self, item: bytes | None) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+        self._handed.put_last(None)
 
     async def events(self) -> AsyncIterator[bytes]:
         """Until `end`; where it is quiet for long, a sign of life."""
@@ -51,11 +47,11 @@ class Feed:
             while True:
                 try:
                     async with asyncio.timeout(_QUIET_S):
-                        item = await self._queue.get()
+                        item = await self._handed.get()
                 except TimeoutError:
                     item = KEEP_ALIVE
                 if item is None:
                     return
                 yield item
         finally:
-            self.gone.set()
+            self._handed.close()

@@ -114,9 +114,8 @@ def _asked(wanted: parts.Ask, served: Served) -> Response:
     feed = events.Feed()
 
     def on_text(text: str) -> None:
-        if feed.gone.is_set():
+        if not feed.put("text", {"text": text}):
             raise Cancelled("nobody reads the answer any more.")
-        feed.put("text", {"text": text})
 
     def run() -> None:
         try:

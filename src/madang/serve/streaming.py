@@ -7,9 +7,9 @@ import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from typing import Any, Generic, Self, TypeVar
 
+from madang.serve.handed import Handed
 from madang.serve.work import Work
 
-_AHEAD = 4096           # pieces that wait to be taken
 _T = TypeVar("_T")
 
 
@@ -23,18 +23,12 @@ class _End(Exception):
 
 class FromThread(AsyncIterator[_T], Generic[_T]):
     """The pieces of `start()`, an iterator that a thread of `work` runs. An async context manager: leaving it stops it.
-
-    An answer of an ordinary size never slows the thread down: one that waits for a slow caller is missing elsewhere.
-    One without end does wait, so that it does not fill the memory.
     """
 
     def __init__(self, work: Work, start: Callable[[], Iterator[_T]]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._queue: asyncio.Queue[_T | _End] = asyncio.Queue()
+        self._handed: Handed[_T | _End] = Handed()
         self._start = start
         self._lock = threading.Lock()
-        self._stopped = False
-        self._room = threading.Semaphore(_AHEAD)
         self._pieces: Any = None
         self._ended = False
         self._done = asyncio.ensure_future(work.long(self._run))
@@ -45,9 +39,8 @@ class FromThread(AsyncIterator[_T], Generic[_T]):
     async def __anext__(self) -> _T:
         if self._ended:
             raise StopAsyncIteration
-        item = await self._queue.get()
+        item = await self._handed.get()
         if not isinstance(item, _End):
-            self._room.release()
             return item
         self._ended = True
         if item.cause is not None:
@@ -58,9 +51,8 @@ class FromThread(AsyncIterator[_T], Generic[_T]):
         """Stop the thread, if it must be by closing what it reads from."""
         self._ended = True
         with self._lock:
-            self._stopped = True
+            self._handed.close()
             pieces = self._pieces
-        self._room.release()
         cancel = getattr(pieces, "cancel", None)
         if cancel is not None and not self._done.done():
             cancel()
@@ -77,29 +69,23 @@ class FromThread(AsyncIterator[_T], Generic[_T]):
             self._read()
         except Exception as error:
             cause = error
-        self._tell(_End(cause))
+        self._handed.put_last(_End(cause))
 
     def _read(self) -> None:
         with self._lock:
-            if self._stopped:
+            if self._handed.closed.is_set():
                 return
         pieces = self._start()
         with self._lock:
             self._pieces = pieces
         try:
             for piece in pieces:
-                self._room.acquire()
-                if self._stopped:
+                if not self._handed.put(piece):
                     return
-                self._tell(piece)
         finally:
             close = getattr(pieces, "close", None)
             if close is not None:
                 close()
-
-    def _tell(self, item: _T | _End) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 
 
 async def merged(streams: list[FromThread[_T]]) -> AsyncGenerator[tuple[int, _T], None]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from madang.serve.events import Feed
+from madang.serve.handed import AHEAD
 from madang.serve.streaming import FromThread, merged
 from madang.serve.work import Work
 
@@ -108,3 +111,30 @@ def test_several_are_told_as_they_come(work: Work) -> None:
         return found
 
     assert asyncio.run(run()) == [(1, "quick"), (0, "slow")]
+
+
+@pytest.mark.timeout(60)
+def test_who_makes_without_end_waits_for_who_takes() -> None:
+    """The loop is kept busy on purpose: nothing is taken, and no more than `AHEAD` may be waiting for it."""
+    made, stopped = [0], threading.Event()
+
+    async def run() -> int:
+        feed = Feed()
+
+        def endless() -> None:
+            while feed.put("text", made[0]):
+                made[0] += 1
+            stopped.set()
+
+        thread = threading.Thread(target=endless)
+        thread.start()
+        time.sleep(0.5)                                  # on purpose not asyncio's
+        waiting, events = made[0], feed.events()
+        assert (await anext(events)).startswith(b"event: text")
+        await events.aclose()                            # type: ignore[attr-defined]
+        await asyncio.to_thread(stopped.wait, 20)
+        thread.join(20)
+        return waiting
+
+    assert asyncio.run(run()) <= AHEAD
+    assert stopped.is_set()
