@@ -15,7 +15,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from madang.base.errors import Corrupt, NotFound
-from madang.models.providers.bundled import FOLDER
+from madang.models.providers.seers import FOLDER
 from madang.models.providers.onnx_embedder import OnnxEmbedder
 from madang.models.providers.static_embedder import StaticEmbedder
 

@@ -65,9 +65,10 @@ class MissingDependency(MadangError, ImportError):
 
     code = "missing_dependency"
 
-    def __init__(self, what: str, *, extra: str) -> None:
+    def __init__(self, what: str, *, extra: str, instead: str = "") -> None:
+        """`instead`: what else would do, as a sentence."""
         super().__init__(f"{what} needs a library that is not installed.",
-                         remedy=f'Install it with: pip install "madang[{extra}]"')
+                         remedy=f'Install it with: pip install "madang[{extra}]"{instead and f". {instead}"}')
         self.extra = extra
 
 

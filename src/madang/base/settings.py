@@ -28,7 +28,8 @@ class Models:
     embed: str = "bundled/minilm"      # new collections; an existing one keeps the embedder it was made with
     chat: str = "bundled/reader"       # who answers `ask`
     rerank: str = "bundled/reranker"   # orders what a search found once more, where a caller asks for it
-    draw: str = ""                     # who makes pictures from descriptions; nobody unless configured
+    describe: str = "bundled/llava"    # who says what a picture shows
+    draw: str = "bundled/unclip"       # who makes pictures from descriptions
     see: str = "bundled/clip"          # embeds pictures in new collections of them, and what is searched there
 
 

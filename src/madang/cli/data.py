@@ -1,4 +1,4 @@
-"""`madang data scenes`: data sets made here."""
+"""`madang data scenes|instruct`: data sets made here."""
 
 from __future__ import annotations
 
@@ -46,3 +46,59 @@ def scenes(out: Path, count: int, start: int, split: str, language: str, side: i
         render.emit({"folder": str(out), "pictures": count, "layout": layout})
     else:
         click.echo(f"{out}: {count:,} pictures with prompts ({layout})")
+
+
+@data.command()
+@click.argument("pictures", type=click.Path(path_type=Path, exists=True))
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--writer", default="", metavar="NAME",
+              help="A chat model that writes, e.g. openai/gpt-4o-mini. Default: a grammar, for painted scenes only.")
+@click.option("--kind", "kinds", multiple=True, type=click.Choice(["caption", "conversation", "detail", "reasoning"]),
+              help="What to write; may be given several times. Default: all of them.")
+@click.option("--count", default=0, metavar="N", type=click.IntRange(min=0), help="Pictures at most. Default: all.")
+@click.option("--seed", default=0, show_default=True, help="Of the grammar.")
+@options.common
+def instruct(pictures: Path, out: Path, writer: str, kinds: tuple[str, ...], count: int, seed: int, workspace: str,
+             as_json: bool) -> int:
+    """Write conversations about PICTURES to the file OUT, to train a model that describes (madang train llava).
+
+    From captions, and positions where they are known, a chat model writes what it would say if it saw them: questions
+    and answers, detailed descriptions, reasoning. OUT is JSON Lines in LLaVA's format, and must lie beside the pictures
+    or above them. Stopped, the same command goes on; what failed is tried again.
+
+    \b
+    madang data scenes scenes/ --count 500
+    madang data instruct scenes/ scenes/told.jsonl
+    madang data instruct photos/ photos/told.jsonl --writer openai/gpt-4o-mini
+    """
+    from madang.base import settings
+    from madang.models.resolve import Models
+    from madang.multimodal.instruct import Grammar, Model, write
+    from madang.multimodal.pairs import read_pairs
+    from madang.multimodal.scenes.talk import KINDS
+
+    found = read_pairs(pictures)[:count or None]
+    wanted = [kind for kind in KINDS if not kinds or kind in kinds]
+    if writer:
+        models = Models(settings.load(Path(workspace)), Path(workspace))
+        chosen: Model | Grammar = Model(models.chat_model(models.alias(writer, "chat").name))
+    else:
+        chosen = Grammar(seed)
+    with render.progress("writing", "conversations") as bar:
+        done = [0]
+
+        def told(more: int) -> None:
+            done[0] += more
+            if bar is not None and not as_json:
+                bar(done[0], len(found) * len(wanted))
+
+        written = write(found, out, chosen, kinds=wanted, base=pictures if pictures.is_dir() else pictures.parent,
+                        progress=told)
+    for why, how_many in written.failed.most_common():
+        click.echo(f"error: {how_many:,} conversations: {why}", err=True)
+    if as_json:
+        render.emit({"file": str(out), **written.to_dict()})
+    else:
+        kept = f", {written.kept:,} were there" if written.kept else ""
+        click.echo(f"{out}: {written.conversations:,} conversations of {written.turns:,} turns{kept}")
+    return 1 if written.failed else 0

@@ -10,7 +10,7 @@ import click
 
 from madang import __version__
 from madang.base.errors import InvalidInput, MadangError
-from madang.cli import care, reembed, versions
+from madang.cli import care, image_models, reembed, versions
 from madang.cli.ask import ask, search
 from madang.cli.collections import collection
 from madang.cli.data import data
@@ -44,6 +44,8 @@ for command in (ingest, ask, search, serve, key, collection, image, index, model
     cli.add_command(command)
 for command in (*care.COMMANDS, *versions.COMMANDS, *reembed.COMMANDS):
     collection.add_command(command)
+for command in image_models.COMMANDS:
+    image.add_command(command)
 
 
 def entry(arguments: list[str] | None = None) -> int:

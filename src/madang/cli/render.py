@@ -133,6 +133,16 @@ def busy(what: str) -> Iterator[None]:
 
 
 @contextmanager
+def stage() -> Iterator[Callable[[str], None]]:
+    """A spinner on stderr that is told what is being done, if anybody is there to see it."""
+    if not interactive():
+        yield lambda _: None
+        return
+    with Console(stderr=True).status("") as status:
+        yield lambda what: status.update(escape(what))
+
+
+@contextmanager
 def progress(what: str, unit: str) -> Iterator[Callable[[int, int], None] | None]:
     """A bar on stderr that is told how much is done and how much there is; None where nobody looks."""
     if not interactive():

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -13,7 +15,9 @@ from madang.base.errors import MissingDependency
 from madang.cli import options, render
 
 if TYPE_CHECKING:
-    from madang.multimodal.clip.train import Told
+    from madang.multimodal.training import Told
+
+_Command = Callable[..., Any]
 
 
 @click.group()
@@ -88,40 +92,234 @@ def clip(
     A small one from nothing:         madang train clip my-clip
     Tuned to your own pictures:       madang train clip my-clip --from openai/clip-vit-base-patch32 --data photos/
     """
-    try:
+    with _needed():
         from madang.multimodal.clip.job import Wish, run
         from madang.multimodal.clip.train import Recipe
-    except ImportError as error:
-        if (error.name or "").partition(".")[0] in ("torch", "transformers", "peft"):
-            raise MissingDependency("Training", extra="train") from None
-        raise
     rate = learning_rate or (5e-5 if start else 1e-3)
     recipe = Recipe(
         steps=steps, batch=batch, learning_rate=rate, warmup=min(100, steps // 10), seed=seed, threads=threads
     )
     with _Bar(quiet=as_json) as bar:
-        found = run(
-            Wish(out, start, data, recipe, groups, lora, text_column, every),
-            tell=bar.told,
-            say=(lambda _: None) if as_json else (lambda line: click.echo(line, err=True)),
-        )
-    for name, fault in found.broken:
+        found = run(Wish(out, start, data, recipe, groups, lora, text_column, every), tell=bar.told, say=_say(as_json))
+    return _show(found.folder, found.scores, found.broken, as_json, steps=found.steps)
+
+
+def _trainer(command: _Command) -> _Command:
+    """The options of every training on a CLIP."""
+    for option in (
+        click.option("--seed", default=0, show_default=True, help="Of the weights and the order."),
+        click.option("--threads", default=0, type=click.IntRange(min=0), help="Cores to use. Default: as torch likes."),
+        click.option(
+            "--every",
+            default=500,
+            show_default=True,
+            type=click.IntRange(min=1),
+            help="Steps between looks at what it knows.",
+        ),
+        click.option(
+            "--groups",
+            default=20_000,
+            show_default=True,
+            type=click.IntRange(min=1),
+            help="Scenes to paint, each with seven that differ in one respect.",
+        ),
+        click.option(
+            "--pool",
+            default=None,
+            metavar="DIR",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Where painted scenes are kept, for several trainings. Default: OUT/training.",
+        ),
+        click.option(
+            "--clip",
+            default="bundled/clip",
+            show_default=True,
+            metavar="MODEL",
+            help="The CLIP that it stands on: a folder, or a name of the hub.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@train.command()
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--data",
+    default="scenes",
+    show_default=True,
+    metavar="FILE",
+    help='Conversations about pictures in LLaVA\'s format (see madang data instruct); "scenes" are painted here.',
+)
+@click.option(
+    "--from",
+    "start",
+    default="",
+    metavar="MODEL",
+    help="A LLaVA to start from: a folder, bundled/llava, or a name of the hub, e.g. llava-hf/llava-1.5-7b-hf. "
+    "Default: a small one from nothing.",
+)
+@click.option("--lora", default=0, metavar="RANK", help="Low-rank updates of this rank instead of training everything.")
+@click.option("--steps", default=4000, show_default=True, type=click.IntRange(min=1), help="Of the last stage.")
+@click.option("--batch", default=48, show_default=True, type=click.IntRange(min=2), help="Conversations in a step.")
+@click.option(
+    "--language-steps",
+    default=None,
+    type=click.IntRange(min=0),
+    help="Of the stage that teaches the language model to speak. Default: 300 from nothing, else 0.",
+)
+@click.option(
+    "--align-steps",
+    default=None,
+    type=click.IntRange(min=0),
+    help="Of the stage that teaches the projector. Default: 200 from nothing, else 0.",
+)
+@click.option(
+    "--learning-rate",
+    default=None,
+    type=click.FloatRange(min=0, min_open=True, max=1, max_open=True),
+    help="Default: 0.002 from nothing, 0.00002 from a model.",
+)
+@_trainer
+@options.common
+def llava(
+    out: Path,
+    data: str,
+    start: str,
+    lora: int,
+    steps: int,
+    batch: int,
+    language_steps: int | None,
+    align_steps: int | None,
+    learning_rate: float | None,
+    clip: str,
+    pool: Path | None,
+    groups: int,
+    every: int,
+    threads: int,
+    seed: int,
+    workspace: str,
+    as_json: bool,
+) -> int:
+    """Train a model that describes pictures and answers questions about them (LLaVA) into the folder OUT.
+
+    Two stages, as in the paper: the projector alone on captions, then projector and language model on conversations;
+    before them, a small model from nothing learns to speak. OUT gets the model in Hugging Face's format, and training/
+    with checkpoints, the scores on what is held out, and what it says of some pictures (sheet.png).
+
+    \b
+    A small one from nothing:     madang train llava my-llava
+    Tuned to your own pictures:   madang train llava my-llava --from llava-hf/llava-1.5-7b-hf --lora 8 --data told.jsonl
+    Used:                         madang image describe photo.jpg --model transformers/./my-llava
+    """
+    with _needed():
+        from madang.multimodal.llava.job import Wish, run
+        from madang.multimodal.llava.train import Recipe
+    recipe = Recipe(
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate or (2e-5 if start else 2e-3),
+        warmup=min(100, steps // 10),
+        seed=seed,
+        threads=threads,
+        language=(0 if start else 300) if language_steps is None else language_steps,
+        align=(0 if start else 200) if align_steps is None else align_steps,
+    )
+    with _Bar(quiet=as_json) as bar:
+        found = run(Wish(out, start, clip, data, recipe, groups, lora, every, pool), tell=bar.part, say=_say(as_json))
+    return _show(found.folder, found.scores, found.broken, as_json)
+
+
+@train.command()
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--data",
+    default="scenes",
+    show_default=True,
+    metavar="WHAT",
+    help='Pictures with captions, as for madang train clip; "scenes" are painted here.',
+)
+@click.option("--text-column", default="", metavar="NAME", help="Which column or key holds the captions.")
+@click.option("--prior-steps", default=4000, show_default=True, type=click.IntRange(min=1), help="Of the prior.")
+@click.option("--steps", default=8000, show_default=True, type=click.IntRange(min=1), help="Of the decoder.")
+@click.option("--batch", default=64, show_default=True, type=click.IntRange(min=2), help="Pictures in a step.")
+@_trainer
+@options.common
+def unclip(
+    out: Path,
+    data: str,
+    text_column: str,
+    prior_steps: int,
+    steps: int,
+    batch: int,
+    clip: str,
+    pool: Path | None,
+    groups: int,
+    every: int,
+    threads: int,
+    seed: int,
+    workspace: str,
+    as_json: bool,
+) -> int:
+    """Train a model that draws (unCLIP) into the folder OUT.
+
+    First the prior, from the vector of a text to that of a picture; then the decoder, from that to pixels. OUT gets
+    both in diffusers' formats, and training/ with checkpoints, the scores on what is held out, and what is drawn from
+    some prompts (decoder/sheet.png).
+
+    \b
+    madang train unclip my-unclip
+    madang image draw "a red star at night" --model diffusers/./my-unclip
+    """
+    with _needed():
+        from madang.multimodal.unclip import decoder, prior
+        from madang.multimodal.unclip.job import Wish, run
+    wish = Wish(
+        out,
+        clip,
+        data,
+        prior.Recipe(steps=prior_steps, warmup=min(100, prior_steps // 10), seed=seed, threads=threads),
+        decoder.Recipe(steps=steps, batch=batch, warmup=min(200, steps // 10), seed=seed, threads=threads),
+        groups,
+        text_column,
+        every,
+        pool,
+    )
+    with _Bar(quiet=as_json) as bar:
+        found = run(wish, tell=bar.part, say=_say(as_json))
+    return _show(found.folder, found.scores, found.broken, as_json)
+
+
+@contextmanager
+def _needed() -> Iterator[None]:
+    """Raise `MissingDependency` for the libraries that training needs."""
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] in ("torch", "transformers", "peft", "diffusers"):
+            raise MissingDependency("Training", extra="train") from None
+        raise
+
+
+def _say(as_json: bool) -> Callable[[str], None]:
+    return (lambda _: None) if as_json else (lambda line: click.echo(line, err=True))
+
+
+def _show(
+    folder: Path, scores: dict[str, float], broken: Sequence[tuple[str, str]], as_json: bool, **more: object
+) -> int:
+    """What came of it; 1 where some pictures could not be read."""
+    for name, fault in broken:
         click.echo(f"error: {name}: {' '.join(fault.split())}", err=True)
     if as_json:
-        render.emit(
-            {
-                "folder": str(found.folder),
-                "steps": found.steps,
-                "scores": found.scores,
-                "broken": [{"name": name, "fault": fault} for name, fault in found.broken],
-            }
-        )
+        told = [{"name": name, "fault": fault} for name, fault in broken]
+        render.emit({"folder": str(folder), **more, "scores": scores, "broken": told})
     else:
         render.table(
-            ["held out", "score"], [[name, f"{value:.3f}"] for name, value in found.scores.items()], render.console()
+            ["held out", "score"], [[name, f"{value:.3f}"] for name, value in scores.items()], render.console()
         )
-        click.echo(f"{found.folder}: the model. {found.folder / 'training' / 'curves.html'}: how it went.")
-    return 1 if found.broken else 0
+        click.echo(f"{folder}: the model. {folder / 'training'}: how it went.")
+    return 1 if broken else 0
 
 
 class _Bar:
@@ -129,7 +327,7 @@ class _Bar:
 
     def __init__(self, quiet: bool) -> None:
         self._progress = Progress(
-            TextColumn("training"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[state]}"),
@@ -138,7 +336,7 @@ class _Bar:
             transient=True,
             disable=quiet or not render.interactive(),
         )
-        self._task = self._progress.add_task("train", total=None, state="")
+        self._task = self._progress.add_task("training", total=None, state="")
 
     def __enter__(self) -> _Bar:
         self._progress.start()
@@ -146,6 +344,11 @@ class _Bar:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+
+    def part(self, name: str) -> Callable[[Told], None]:
+        """For one of several trainings."""
+        self._progress.reset(self._task, description=name)
+        return self.told
 
     def told(self, now: Told) -> None:
         """Take in one step."""

@@ -87,16 +87,23 @@ class ChatModel(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """A picture that was made. `prompt`: what it was really made from, where the service changed it."""
+    """A picture that was made. `prompt`: what it was really made from, where the service changed it. `frames`: PNGs of
+    what it would have been after each step, where they were asked for."""
 
     data: bytes = field(repr=False)
     media_type: str = "image/png"
     prompt: str = ""
+    frames: tuple[bytes, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class DrawOptions:
-    """How a picture shall be; what is empty is left to the model."""
+    """How a picture shall be; what is empty or None is left to the model, and a model ignores what it cannot do.
+
+    `seed`: the same one gives the same pictures on one machine, and several pictures take the seeds after it. `steps`
+    of denoising; `guidance`: how closely to follow the prompt, 1 for no more than it learnt to. `frames`: also show
+    what the picture would be after each step.
+    """
 
     count: int = 1
     size: str = ""                 # "1024x1024"
@@ -104,6 +111,10 @@ class DrawOptions:
     style: str = ""
     background: str = ""
     output_format: str = ""
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    frames: bool = False
 
 
 @runtime_checkable

@@ -67,7 +67,8 @@ class Models:
 
     def _named(self) -> set[str]:
         chosen = self._settings.models
-        names = (chosen.embed, chosen.chat, chosen.rerank, chosen.draw, chosen.see, *self._settings.aliases.values())
+        names = (chosen.embed, chosen.chat, chosen.rerank, chosen.describe, chosen.draw, chosen.see,
+                 *self._settings.aliases.values())
         return {name for name in names if name.partition("/")[0] in IN_PROCESS}
 
     def reader(self, name: str) -> Reader:

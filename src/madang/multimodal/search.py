@@ -140,7 +140,7 @@ def calibrate(collection: CollectionProtocol, model: ImageEmbedder,
 
     Raises `InvalidInput` where there are too few.
     """
-    ids, vectors, captions = _sample(collection)
+    ids, vectors, captions = sample(collection)
     asked = list(questions) if questions is not None else _by_caption(ids, captions)
     places = {id_: at for at, id_ in enumerate(ids)}
     usable = [each for each in asked if each.relevant & places.keys()]
@@ -173,8 +173,8 @@ def best_cut(scores: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
     return float(ranked[at] if at + 1 == len(ranked) else (ranked[at] + ranked[at + 1]) / 2)
 
 
-def _sample(collection: CollectionProtocol) -> tuple[list[str], Vectors, list[str]]:
-    """Ids, vectors and captions of some pictures, copies left out."""
+def sample(collection: CollectionProtocol) -> tuple[list[str], Vectors, list[str]]:
+    """Ids, vectors and captions of some pictures, 5,000 at most; copies are left out."""
     every: list[str] = []
     cursor = None
     while True:

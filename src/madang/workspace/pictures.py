@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
+from PIL import Image
 
+from madang.base import messages
 from madang.base.errors import Conflict, InvalidInput, MadangError, NotFound
 from madang.base.records import Filter
 from madang.base.settings import Settings
 from madang.models.pictures import opened
-from madang.models.protocol import ImageEmbedder, Picture
+from madang.models.protocol import ChatModel, Drawing, DrawOptions, ImageEmbedder, Picture
 from madang.models.resolve import Models
 from madang.multimodal.images import ImageReport, Listener, Thumbnails, ingest_images
 from madang.multimodal.search import CutOff, ImageHit, ImageQuestion, calibrate, search_images
 from madang.store import Collection, Database, validate
 
 DEFAULT_COLLECTION = "images"
+DESCRIBE = "Describe the picture."
 Asked: TypeAlias = str | Path | bytes | Picture | None
 
 
@@ -116,9 +120,28 @@ class Pictures:
         found.save(self.folder(name) / "cutoff.json")
         return found
 
+    def describe(self, picture: Path | bytes | Picture, question: str, model: str | None) -> str:
+        """See `describe`."""
+        return describe(self._models.chat_model(model or self._settings.models.describe), picture, question)
+
+    def draw(self, prompt: str, model: str | None, options: DrawOptions | None) -> list[Drawing]:
+        """As many pictures as the options say."""
+        return self._models.image_generator(model or self._settings.models.draw).draw(prompt, options)
+
     def forget(self, name: str) -> None:
         """What belongs to a collection that is gone."""
         shutil.rmtree(self.folder(name), ignore_errors=True)
+
+
+def describe(model: ChatModel, picture: Path | bytes | Picture, question: str = DESCRIBE) -> str:
+    """What a model that sees says to a question about a picture. Raises `InvalidInput` for an empty question."""
+    if not question.strip():
+        raise InvalidInput("the question is empty.", remedy=f'Ask something, for example "{DESCRIBE}"')
+    buffer = io.BytesIO()
+    Image.fromarray(pixels(picture)).save(buffer, "PNG")
+    shown = messages.Image("image/png", buffer.getvalue())
+    asked = messages.Message("user", question, parts=(shown, question))
+    return "".join(delta.text for delta in model.chat([asked])).strip()
 
 
 def pixels(given: str | Path | bytes | Picture) -> Picture:

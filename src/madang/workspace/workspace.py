@@ -14,8 +14,9 @@ from madang.base import settings, trace
 from madang.base.errors import Conflict, InvalidInput, MadangError, NotFound
 from madang.base.messages import Answer, IngestReport, Passage, Usage
 from madang.base.records import Filter, MetadataValue, Source
-from madang.models.protocol import Embedder
+from madang.models.protocol import Drawing, DrawOptions, Embedder, Picture
 from madang.models.resolve import Models
+from madang.multimodal.roundtrip import WAYS, Way
 from madang.rag.answer import answer_by_chat, answer_by_reader
 from madang.rag.ingest import ProgressListener, ingest, ingest_document
 from madang.rag.load import load
@@ -28,9 +29,10 @@ from madang.workspace import moving
 from madang.workspace import reembed as reembedding
 from madang.workspace.compare import Comparison, Role, compare, items_of
 from madang.workspace.pictures import DEFAULT_COLLECTION as DEFAULT_PICTURES
-from madang.workspace.pictures import Asked, Pictures
+from madang.workspace.pictures import DESCRIBE, Asked, Pictures
 from madang.workspace.questions import Question, questions_of
 from madang.workspace.reembed import ReembedReport, TextOf, Turned
+from madang.workspace.roundtrips import Kept, RoundTrips
 from madang.workspace.through import SharedDatabase
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Workspace:
                                remedy="Name a directory you may write to.") from error
         self.models = Models(self.settings, self.path)
         self.pictures = Pictures(self.path, self._database, self.models, self.settings)
+        self.roundtrips = RoundTrips(self.path, self._database, self.models, self.settings, self.pictures)
 
     # Documents
 
@@ -229,6 +232,32 @@ class Workspace:
         """Find the score from which on pictures are relevant to words, and keep it: by questions whose pictures are
         known, else by the pictures' captions. `search_images` marks what reaches it."""
         return self.pictures.calibrate(collection, questions)
+
+    def describe_image(self, picture: Path | bytes | Picture, question: str = DESCRIBE, *,
+                       model: str | None = None) -> str:
+        """What a model says of a picture: a file, its bytes, or uint8 (height, width, 3). `model` of chat, default
+        `[models] describe` of madang.toml."""
+        return self.pictures.describe(picture, question, model)
+
+    def roundtrip_image(self, image: Path, *, prompt: str | None = None, collection: str | None = None,
+                        describe: str | None = None, draw: str | None = None, seed: int = 0,
+                        ways: Sequence[Way] = WAYS, question: str = DESCRIBE,
+                        progress: Callable[[str], None] = lambda _: None) -> Kept:
+        """Describe a picture, draw it again from words, and compare (see `madang.multimodal.roundtrip`). It is kept.
+
+        Args:
+            prompt: what it was made from; default the caption that stands beside it, if any. collection: whose captions
+                are the stored prompts, and among whose pictures it is looked for; default "images" where there is one,
+                else painted scenes. describe, draw: models, default those of madang.toml. question: what to ask of it.
+            progress: called with what is being done.
+        """
+        return self.roundtrips.run(image, prompt=prompt, collection=collection, describer=describe, painter=draw,
+                                   seed=seed, ways=ways, question=question, told=progress)
+
+    def draw_image(self, prompt: str, *, model: str | None = None,
+                   options: DrawOptions | None = None) -> list[Drawing]:
+        """Pictures of what a prompt says. `model` default `[models] draw` of madang.toml."""
+        return self.pictures.draw(prompt, model, options)
 
     # Another model
 

@@ -1,27 +1,31 @@
-"""The models that come with Madang, offline: embedders, of pictures too, a reader and a reranker."""
+"""The models that come with Madang, offline: embedders, of pictures too, a reader, a reranker; one that sees, and one
+that draws."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-from madang.base.errors import NotFound
+from madang.base.errors import MissingDependency, NotFound
+from madang.base.settings import Local
 from madang.models.protocol import ChatModel, Embedder, ImageEmbedder, ImageGenerator, Reader, Reranker
 from madang.models.providers.onnx_embedder import OnnxEmbedder
+from madang.models.providers.seers import FOLDER, seer_of
 from madang.models.providers.static_embedder import StaticEmbedder
 
-FOLDER = Path(__file__).resolve().parents[1] / "bundled"
 EMBEDDERS: dict[str, Callable[..., Embedder]] = {"minilm": OnnxEmbedder, "static": StaticEmbedder}
 IMAGE_EMBEDDERS = ("clip",)
 READERS = ("reader",)
+SEERS = ("llava",)
+DRAWERS = ("unclip",)
 RERANKERS = ("reranker",)
 
 
 class BundledProvider:
-    """"bundled/minilm", "bundled/static", "bundled/clip", "bundled/reader" and "bundled/reranker"."""
+    """"bundled/minilm", "bundled/static", "bundled/clip", "bundled/reader", "bundled/reranker", and, with torch,
+    "bundled/llava" and "bundled/unclip"."""
 
     def models(self) -> list[str]:
-        return [*EMBEDDERS, *IMAGE_EMBEDDERS, *READERS, *RERANKERS]
+        return [*EMBEDDERS, *IMAGE_EMBEDDERS, *READERS, *RERANKERS, *SEERS, *DRAWERS]
 
     def embedder(self, model: str) -> Embedder:
         """`minilm` (384 dimensions), `static` (256, tens of times faster, clearly weaker), or one of pictures and
@@ -42,7 +46,10 @@ class BundledProvider:
         return OnnxClip(FOLDER / model, name=f"bundled/{model}")
 
     def chat_model(self, model: str) -> ChatModel:
-        """`reader`: quotes the conversation, calls tools, fills schemas; it does not write. Raises `NotFound`."""
+        """`reader`: quotes the conversation, calls tools, fills schemas; it does not write. `llava`: describes pictures
+        of painted scenes, and answers questions about them. Raises `NotFound`, `MissingDependency`."""
+        if model in SEERS:
+            return _seer(model)
         if model not in READERS:
             raise NotFound(f"bundled/{model} is not a bundled chat model.",
                            remedy='Configure a service in madang.toml and name it, for example "openai/gpt-4o-mini".')
@@ -50,12 +57,21 @@ class BundledProvider:
         from madang.models.providers.reader_chat import ReaderChat
 
         static = self.embedder("static")
-        return ReaderChat(ExtractiveReader(static), (static, self.embedder("minilm")))
+        return ReaderChat(ExtractiveReader(static), (static, self.embedder("minilm")), lambda: _seer(SEERS[0]))
 
     def image_generator(self, model: str) -> ImageGenerator:
-        """Always raises `NotFound`: no bundled model draws."""
-        raise NotFound(f"bundled/{model} does not draw.",
-                       remedy='Configure a service in madang.toml and set [models] draw = "SERVICE/MODEL".')
+        """`unclip`: painted scenes of 64 pixels a side. Raises `NotFound`, `MissingDependency`."""
+        if model not in DRAWERS:
+            raise NotFound(f"bundled/{model} does not draw.",
+                           remedy='bundled/unclip does; or configure a service in madang.toml and set [models] draw = '
+                                  '"SERVICE/MODEL".')
+        try:
+            from madang.models.providers.unclip_images import UnclipImages
+        except ImportError:
+            raise MissingDependency(f"bundled/{model}", extra="diffusers",
+                                    instead='Or name a service in madang.toml: [models] draw = "SERVICE/MODEL"'
+                                    ) from None
+        return UnclipImages(f"bundled/{model}", FOLDER / model, seer_of)
 
     def reader(self, model: str) -> Reader:
         """`reader`: quotes the sentences that answer. Raises `NotFound`."""
@@ -72,3 +88,12 @@ class BundledProvider:
         from madang.models.providers.reranker import WordReranker
 
         return WordReranker(self.embedder("minilm"))
+
+
+def _seer(model: str) -> ChatModel:
+    try:
+        from madang.models.providers.transformers_chat import TransformersChat
+    except ImportError:
+        raise MissingDependency(f"bundled/{model}", extra="transformers",
+                                instead='Or name a service that sees: "SERVICE/MODEL"') from None
+    return TransformersChat(f"bundled/{model}", str(FOLDER / model), Local())

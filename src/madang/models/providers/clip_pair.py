@@ -53,10 +53,7 @@ class Pair:
 
     def pixels(self, pictures: NDArray[np.uint8]) -> torch.Tensor:
         """uint8 (n, side, side, 3) as the model takes them: float32 (n, 3, side, side)."""
-        settings = self.processor.image_processor
-        mean, deviation = (torch.tensor(each).view(1, 3, 1, 1) for each in (settings.image_mean, settings.image_std))
-        found = (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - mean) / deviation
-        return found.to(self.model.device)
+        return normalized(pictures, self.processor.image_processor).to(self.model.device)
 
     def encoded(self, texts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Token ids of texts, padded as the model was trained: CLIP to the longest, SigLIP to its length."""
@@ -117,6 +114,12 @@ class Pair:
         _quiet()
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
+
+
+def normalized(pictures: NDArray[np.uint8], settings: Any) -> torch.Tensor:
+    """uint8 (n, side, side, 3) to float32 (n, 3, side, side), with the mean and deviation of an image processor."""
+    mean, deviation = (torch.tensor(each).view(1, 3, 1, 1) for each in (settings.image_mean, settings.image_std))
+    return (torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255 - mean) / deviation
 
 
 def load(name: str, *, download: bool = True, device: str = "") -> Pair:

@@ -6,23 +6,20 @@ picture is drawn at a time.
 
 from __future__ import annotations
 
-import re
+import inspect
 import threading
-from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoPipelineForText2Image
 
-from madang.base.errors import Corrupt, InvalidInput, NotFound, ServiceError
+from madang.base.errors import Corrupt, NotFound, ServiceError
 from madang.base.settings import Local
 from madang.models.protocol import ChatModel, Drawing, DrawOptions, Embedder, ImageGenerator, Reader, Reranker
-from madang.models.providers import weights
+from madang.models.providers import weights, wish
 
 _HOME = "diffusers"
-_MOST_PIXELS = 2048 * 2048
-_MOST_PICTURES = 10
-_FORMATS = {"": "PNG", "png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 
 
 class DiffusersProvider:
@@ -38,7 +35,14 @@ class DiffusersProvider:
         return []
 
     def image_generator(self, model: str) -> ImageGenerator:
-        """See `weights.folder_of` for names and errors."""
+        """A pipeline of diffusers, or an unCLIP that was trained here; see `weights.folder_of` for names and errors."""
+        from madang.models.providers.unclip import is_unclip
+
+        if is_unclip(model):
+            from madang.models.providers.seers import seer_of
+            from madang.models.providers.unclip_images import UnclipImages
+
+            return UnclipImages(f"{_HOME}/{model}", Path(model), seer_of, self._local)
         return DiffusersImages(model, self._local)
 
     def chat_model(self, model: str) -> ChatModel:
@@ -74,30 +78,28 @@ class DiffusersImages:
 
     def draw(self, prompt: str, options: DrawOptions | None = None) -> list[Drawing]:
         """As many pictures as `options.count`. `quality` "low", "medium" and "high" set the number of steps to half,
-        all and twice what the model does by itself; `style` and `background` make no difference.
+        all and twice what the model does by itself; `style` and `background` make no difference. The same seed gives
+        the same pictures.
 
         Raises:
             InvalidInput: an empty prompt, or a size or count that cannot be. Corrupt: the files are no such model.
             ServiceError: it fails, or gives numbers that are no picture.
         """
         options = options or DrawOptions()
-        if not prompt.strip():
-            raise InvalidInput("the prompt is empty.", remedy="Say what the picture shall show.")
-        if not 1 <= options.count <= _MOST_PICTURES:
-            raise InvalidInput(f"count must be 1 to {_MOST_PICTURES}, not {options.count!r}.")
-        if options.output_format not in _FORMATS:
-            raise InvalidInput(f"output_format must be png, jpeg or webp, not {options.output_format!r}.")
-        settings: dict[str, Any] = {} if options.size in ("", "auto") else _size(options.size)
+        wanted = wish.checked(prompt, options)
+        settings: dict[str, Any] = {} if wanted is None else {"width": wanted[0], "height": wanted[1]}
+        if options.guidance is not None:
+            settings["guidance_scale"] = options.guidance
         with self._lock, torch.inference_mode():
             pipeline = self._load()
             try:
-                drawn = [pipeline(prompt=prompt, **settings, **_steps(pipeline, options.quality)).images[0]
-                         for _ in range(options.count)]
+                settings |= _steps(pipeline, options)
+                drawn = [pipeline(prompt=prompt, **settings, **_chance(options, at)).images[0]
+                         for at in range(options.count)]
             except Exception as error:      # out of memory and whatever a model comes to
                 raise ServiceError(f"{self.name} failed: {(str(error).splitlines() or [repr(error)])[0]}.",
                                    kind="server") from error
-        kind = _FORMATS[options.output_format]
-        return [Drawing(_encoded(each, kind), f"image/{kind.lower()}") for each in drawn]
+        return [wish.drawing(each, options) for each in drawn]
 
     def _load(self) -> Any:
         if self._pipeline is None:
@@ -114,24 +116,13 @@ class DiffusersImages:
         return self._pipeline
 
 
-def _size(text: str) -> dict[str, int]:
-    """Multiples of 8, as the models need them. Raises `InvalidInput`."""
-    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
-    width, height = (int(found[1]), int(found[2])) if found else (0, 0)
-    if min(width, height) < 8 or width % 8 or height % 8 or width * height > _MOST_PIXELS:
-        raise InvalidInput(f"size must be like 512x512, multiples of 8 and at most 2048x2048 pixels, not {text!r:.40}.")
-    return {"width": width, "height": height}
-
-
-def _steps(pipeline: Any, quality: str) -> dict[str, int]:
-    import inspect
-
+def _steps(pipeline: Any, options: DrawOptions) -> dict[str, int]:
     own = inspect.signature(pipeline.__call__).parameters.get("num_inference_steps")
-    factor = {"low": 0.5, "high": 2.0}.get(quality, 1.0)
-    return {} if own is None or factor == 1.0 else {"num_inference_steps": max(1, round(own.default * factor))}
+    if own is None or (options.steps is None and wish.pace(options) == 1.0):
+        return {}
+    return {"num_inference_steps": options.steps or max(1, round(own.default * wish.pace(options)))}
 
 
-def _encoded(picture: Any, kind: str) -> bytes:
-    out = BytesIO()
-    picture.save(out, kind)
-    return out.getvalue()
+def _chance(options: DrawOptions, at: int) -> dict[str, Any]:
+    """The random numbers of picture `at`."""
+    return {} if options.seed is None else {"generator": torch.Generator().manual_seed(options.seed + at)}

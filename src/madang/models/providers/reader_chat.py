@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from madang.base.errors import InvalidInput
+from madang.base.errors import InvalidInput, MissingDependency
 from madang.base.messages import AnswerFormat, ChatOptions, Delta, Message, Tool, ToolCallPiece, Usage
-from madang.models.protocol import Embedder
+from madang.models.protocol import ChatModel, Embedder
 from madang.models.providers import reader_choice
 from madang.models.providers.extractive import ExtractiveReader
 from madang.models.providers.reader_fill import fill
@@ -59,12 +59,14 @@ class _Said:
 
 
 class ReaderChat:
-    """A `ChatModel`. `embedders` say which tool fits a request, in the languages they know."""
+    """A `ChatModel`. `embedders` say which tool fits a request, in the languages they know. `see` gives the model that
+    answers about pictures, or raises `MadangError` where there is none."""
 
     name = "bundled/reader"
 
-    def __init__(self, reader: ExtractiveReader, embedders: Sequence[Embedder]) -> None:
-        self._reader, self._embedders = reader, embedders
+    def __init__(self, reader: ExtractiveReader, embedders: Sequence[Embedder],
+                 see: Callable[[], ChatModel] | None = None) -> None:
+        self._reader, self._embedders, self._see = reader, embedders, see
 
     def chat(self, messages: Sequence[Message], options: ChatOptions | None = None) -> Iterator[Delta]:
         """See `ChatModel.chat`. Sampling options make no difference; `stop` and `max_tokens` (here words) hold.
@@ -136,8 +138,19 @@ class ReaderChat:
         if quoted:
             return _Said(quoted, True)
         seen = any(message.images for message in messages if message.role == "user")
+        described = self._described(messages) if seen else ""
+        if described:
+            return _Said(described, True)
         why = _text("blind" if seen else "no_answer", material.request)
         return _Said(_text("nothing", material.request, name=self.name, why=why), False)
+
+    def _described(self, messages: Sequence[Message]) -> str:
+        """What the model that sees answers to the last message with a picture; "" where there is no such model."""
+        asked = next(message for message in reversed(messages) if message.images)
+        try:
+            return "" if self._see is None else "".join(delta.text for delta in self._see().chat([asked])).strip()
+        except MissingDependency:
+            return ""
 
     def _of_results(self, material: Material) -> str:
         """What tools told: short ones whole, of long ones the sentences that answer."""

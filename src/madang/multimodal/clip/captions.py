@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from madang.base.errors import InvalidInput, Unreadable
 from madang.models.pictures import PictureSettings, opened, shaped
@@ -32,29 +33,8 @@ class Captions:
     ) -> None:
         """Raises `InvalidInput` where fewer than two pictures can be read."""
         self.seed = seed
-        key = hashlib.sha256("\n".join(f"{each.name}\t{each.text}" for each in pairs).encode()).hexdigest()[:16]
-        self.path = folder / f"pictures-{side}-{key}.npy"
-        settings = PictureSettings(side, side, side)
-        self.broken: list[tuple[str, str]] = []
-        kept: list[Captioned] = []
-        folder.mkdir(parents=True, exist_ok=True)
-        found = np.lib.format.open_memmap(self.path, "w+", np.uint8, (max(1, len(pairs)), side, side, 3))
-        for each in pairs:
-            try:
-                picture = opened(each.read(), name=each.name, least_side=2 * side)
-                found[len(kept)] = shaped(np.asarray(picture), settings)
-                kept.append(each)
-            except (Unreadable, OSError) as error:
-                self.broken.append((each.name, str(error)))
-            if progress is not None:
-                progress(1)
-        found.flush()
-        if len(kept) < 2:
-            raise InvalidInput(
-                f"data: {len(kept)} of {len(pairs)} pictures can be read; at least 2 are needed.",
-                remedy=self.broken[0][1] if self.broken else None,
-            )
-        self.pictures = found[: len(kept)]
+        self.path = path_for(pairs, folder, side)
+        self.pictures, kept, self.broken = decoded(pairs, folder, side, progress)
         self.texts = [each.text for each in kept]
         self._same = np.unique(self.texts, return_inverse=True)[1]
 
@@ -72,3 +52,41 @@ class Captions:
         chosen = rows[at : at + size]
         same = self._same[chosen]
         return Batch(self.pictures[chosen], [self.texts[row] for row in chosen], same[:, None] == same[None])
+
+
+def decoded(
+    pairs: Sequence[Captioned], folder: Path, side: int, progress: Callable[[int], None] | None = None
+) -> tuple[NDArray[np.uint8], list[Captioned], list[tuple[str, str]]]:
+    """Pictures, uint8 (n, side, side, 3) of a file in `folder`, what they belong to, names and faults of the broken.
+
+    Raises `InvalidInput` where fewer than two pictures can be read.
+    """
+    settings = PictureSettings(side, side, side)
+    broken: list[tuple[str, str]] = []
+    kept: list[Captioned] = []
+    folder.mkdir(parents=True, exist_ok=True)
+    found = np.lib.format.open_memmap(
+        path_for(pairs, folder, side), "w+", np.uint8, (max(1, len(pairs)), side, side, 3)
+    )
+    for each in pairs:
+        try:
+            picture = opened(each.read(), name=each.name, least_side=2 * side)
+            found[len(kept)] = shaped(np.asarray(picture), settings)
+            kept.append(each)
+        except (Unreadable, OSError) as error:
+            broken.append((each.name, str(error)))
+        if progress is not None:
+            progress(1)
+    found.flush()
+    if len(kept) < 2:
+        raise InvalidInput(
+            f"data: {len(kept)} of {len(pairs)} pictures can be read; at least 2 are needed.",
+            remedy=broken[0][1] if broken else None,
+        )
+    return found[: len(kept)], kept, broken
+
+
+def path_for(pairs: Sequence[Captioned], folder: Path, side: int) -> Path:
+    """Where `decoded` keeps them."""
+    key = hashlib.sha256("\n".join(f"{each.name}\t{each.text}" for each in pairs).encode()).hexdigest()[:16]
+    return folder / f"pictures-{side}-{key}.npy"

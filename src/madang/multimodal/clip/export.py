@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from madang.base.errors import MissingDependency
 from madang.models.providers.clip_pair import Pair
-
-OPSET = 20              # the first with GELU as one operation
+from madang.multimodal.onnx_export import quiet, written
 
 
 class _Seeing(nn.Module):  # type: ignore[misc]
@@ -45,11 +40,6 @@ def export(pair: Pair, folder: Path) -> None:
 
     Raises `MissingDependency` without the library onnx.
     """
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise MissingDependency("Exporting to ONNX", extra="train") from None
     pair.model.eval()
     pair.model.set_attn_implementation("eager")        # the plainest graph
     (folder / "onnx").mkdir(parents=True, exist_ok=True)
@@ -64,29 +54,11 @@ def export(pair: Pair, folder: Path) -> None:
         torch.export.Dim("length", max=pair.model.config.text_config.max_position_embeddings),
     )
     texts: dict[int, Any] = {0: batch} if pair.kind == "siglip" else {0: batch, 1: length}
-    _written(_Seeing(pair), (pixels,), folder / "onnx" / "vision.onnx", ["pixel_values"], ({0: batch},))
-    _written(
-        _Reading(pair), (ids, mask), folder / "onnx" / "text.onnx", ["input_ids", "attention_mask"], (texts, texts)
-    )
+    written(_Seeing(pair), (pixels,), folder / "onnx" / "vision.onnx", ["pixel_values"], ["vectors"], ({0: batch},))
+    written(_Reading(pair), (ids, mask), folder / "onnx" / "text.onnx", ["input_ids", "attention_mask"], ["vectors"],
+            (texts, texts))
     for name in ("vision", "text"):
         _quantised(folder / "onnx" / f"{name}.onnx", folder / "onnx" / f"{name}_int8.onnx")
-
-
-def _written(module: nn.Module, inputs: tuple[Tensor, ...], path: Path, names: list[str], shapes: Any) -> None:
-    with warnings.catch_warnings(), _quiet():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            module.eval(),
-            inputs,
-            str(path),
-            input_names=names,
-            output_names=["vectors"],
-            opset_version=OPSET,
-            dynamic_shapes=shapes,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-        )
 
 
 def _quantised(path: Path, out: Path) -> None:
@@ -95,7 +67,7 @@ def _quantised(path: Path, out: Path) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = path.with_suffix(".prepared.onnx")
-    with _quiet():
+    with quiet():
         quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
         quantize_dynamic(
             str(prepared),
@@ -105,17 +77,3 @@ def _quantised(path: Path, out: Path) -> None:
             op_types_to_quantize=["MatMul", "Gemm"],
         )
     prepared.unlink()
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Neither library's remarks on how it goes."""
-    import logging
-
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with contextlib.redirect_stdout(None):
-            yield
-    finally:
-        logging.disable(before)

@@ -15,17 +15,18 @@ import numpy as np
 from PIL import Image
 
 from madang.base.errors import InvalidInput
-from madang.models.providers.bundled import FOLDER, IMAGE_EMBEDDERS
 from madang.models.providers.clip_pair import Pair, load
+from madang.models.providers.seers import path_of
+from madang.multimodal import curves, sheet
 from madang.multimodal import pairs as captioned
-from madang.multimodal import sheet
-from madang.multimodal.clip import curves, model
+from madang.multimodal.clip import model
 from madang.multimodal.clip.batches import Scenes, Source
 from madang.multimodal.clip.captions import Captions
 from madang.multimodal.clip.export import export
-from madang.multimodal.clip.train import Look, Recipe, Told, train
+from madang.multimodal.clip.train import Look, Recipe, train
 from madang.multimodal.scenes import exam
 from madang.multimodal.scenes.words import prompt
+from madang.multimodal.training import Told
 from madang.multimodal.zero_shot import ZeroShot
 
 HELD_OUT = 0.1  # of a user's pictures
@@ -68,7 +69,7 @@ def run(
         )
     training = wish.out / "training"
     training.mkdir(parents=True, exist_ok=True)
-    pair = load(_named(wish.start)) if wish.start else model.small(wish.out, seed=wish.recipe.seed, **wish.small)
+    pair = load(path_of(wish.start)) if wish.start else model.small(wish.out, seed=wish.recipe.seed, **wish.small)
     source, look, broken = _source(wish, pair, training, say)
     if wish.lora:
         pair = _adapted(pair, wish.lora)
@@ -175,12 +176,6 @@ def _captions_look(held: Captions, training: Path) -> Look:
         return found
 
     return look
-
-
-def _named(start: str) -> str:
-    """The folder of a bundled model; any other name as it is."""
-    kind, _, name = start.partition("/")
-    return str(FOLDER / name) if kind == "bundled" and name in IMAGE_EMBEDDERS else start
 
 
 def _adapted(pair: Pair, rank: int) -> Pair:

@@ -50,10 +50,10 @@ def trained(texts: Iterable[str], size: int) -> Any:
     return made
 
 
-def pair_merges(words: Mapping[str, int], most: int) -> list[tuple[str, str]]:
+def pair_merges(words: Mapping[str, int], most: int, end: str = "</w>") -> list[tuple[str, str]]:
     """The pairs to join, in their order (Sennrich et al. 2016, algorithm 1): again and again the most frequent one, of
-    equally frequent ones the first by its letters; pairs that come once are left."""
-    split = {word: [*word[:-1], f"{word[-1]}</w>"] for word in words}
+    equally frequent ones the first by its letters; pairs that come once are left. `end` marks the end of a word."""
+    split = {word: [*word[:-1], f"{word[-1]}{end}"] for word in words}
     merges: list[tuple[str, str]] = []
     while len(merges) < most:
         counts: Counter[tuple[str, str]] = Counter()

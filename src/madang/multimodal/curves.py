@@ -9,7 +9,7 @@ from typing import Any
 
 from madang.index.lab_chart import Axis, Line, Mark, lines, swatch
 from madang.index.lab_style import STYLE
-from madang.multimodal.clip.train import HISTORY, read_history
+from madang.multimodal.training import HISTORY, read_history
 
 _SHAPES = ("circle", "square", "triangle", "diamond")
 

@@ -1,0 +1,54 @@
+"""What a model that describes pictures says of scenes on reserved seeds: captions by attribute, and yes or no."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+
+from madang.models.protocol import Picture
+from madang.multimodal.scenes import exam
+from madang.multimodal.scenes.phrases import PHRASES
+from madang.multimodal.scenes.read import agreement, read
+from madang.multimodal.scenes.talk import Talk
+from madang.multimodal.scenes.words import LANGUAGES, Language
+
+Answers: TypeAlias = Callable[[Sequence[Picture], Sequence[str]], list[str]]  # of questions about pictures, one each
+
+
+def interview(
+    answers: Answers, side: int, count: int = 300, languages: Sequence[Language] = LANGUAGES
+) -> dict[str, float]:
+    """Scores from 0 to 1 on `count` held-out scenes, those in Korean with " ko" at their ends.
+
+    "background", "time", "count", "shape", "colour", "size" and "position": how often a caption says it right; what it
+    leaves out is wrong (see `read.agreement`). "yes/no": of two claims about each scene, one true, the other of a scene
+    that differs in one respect.
+    """
+    held = exam.scenes_of("held-out", count)
+    pictures = list(exam.painted(held, side))
+    scores: dict[str, float] = {}
+    for language in languages:
+        end = "" if language == "en" else f" {language}"
+        told = answers(pictures, [PHRASES[language].ask["caption"][0]] * len(pictures))
+        right: dict[str, list[bool]] = {}
+        for text, (_, made) in zip(told, held, strict=True):
+            for name, each in agreement(read(text, language), made).items():
+                right.setdefault(name, []).extend(each)
+        scores |= {f"{name}{end}": float(np.mean(each)) for name, each in right.items()}
+        asked: list[tuple[Picture, str, str]] = []
+        for picture, (seed, made) in zip(pictures, held, strict=True):
+            talk = Talk(np.random.default_rng([11, seed]), language)
+            for claim, true in zip(talk.claims(made), (True, False), strict=True):
+                asked.append((picture, *talk.true_or_not(claim, true)))
+        said = answers([picture for picture, _, _ in asked], [question for _, question, _ in asked])
+        scores[f"yes/no{end}"] = float(
+            np.mean([_first(text) == _first(answer) for text, (_, _, answer) in zip(said, asked, strict=True)])
+        )
+    return scores
+
+
+def _first(text: str) -> str:
+    """The first word, without marks."""
+    return (text.split() or [""])[0].strip(".,!").lower()

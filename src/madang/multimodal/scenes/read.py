@@ -1,0 +1,114 @@
+"""From words back to a claim: what a description says of a scene, whoever wrote it.
+
+The inverse of `words.say`, and of the detailed descriptions of `talk`: it looks for the words of the vocabulary, in any
+order that the grammar knows. What it does not know it leaves open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+from itertools import permutations
+
+from madang.multimodal.scenes.claims import Claim, Part
+from madang.multimodal.scenes.phrases import PHRASES
+from madang.multimodal.scenes.words import VOCABULARIES, Language
+from madang.multimodal.scenes.world import BACKGROUNDS, COLOURS, MOST, POSITIONS, SHAPES, SIZES, THING, TIMES, Scene
+
+_OPEN = {"en": "shape", "ko": "도형"}  # a thing whose shape is not said
+# What ends a thing: in English it says where it is at its end, in Korean at its beginning.
+_ENGLISH_PARTS = re.compile(r",| and |:|\.")
+_KOREAN_PARTS = re.compile(r",|과 (?!같)|와 |:|\.|이 있|가 있")
+
+
+def read(text: str, language: Language) -> Claim:
+    """What is claimed. `count` is how many things are described, where there are any; else the number that is said."""
+    text = re.sub(r"\s+", " ", text.strip().lower())
+    place = {name: _first(text, language, name) for name in ("background", "time")}
+    # A green meadow is no green thing.
+    things = tuple(_things(_pattern(language, "background").sub(" ", text), language))
+    return Claim(place["background"], place["time"], things[:MOST], len(things) if things else _number(text, language))
+
+
+def agreement(claim: Claim, made: Scene) -> dict[str, list[bool]]:
+    """For each attribute, whether it is said right: of the place and the count once, of things once for each thing that
+    is there. Described things are matched with those that are there so that most is right; what is not said is wrong.
+    """
+    found: dict[str, list[bool]] = {
+        "background": [claim.background == made.background],
+        "time": [claim.time == made.time],
+        "count": [claim.count == len(made.things)],
+    }
+    slots: list[Part] = [*claim.things, *[Part()] * (len(made.things) - len(claim.things))]
+    best = max(
+        permutations(slots, len(made.things)),
+        key=lambda order: sum(
+            getattr(part, name) == getattr(thing, name)
+            for part, thing in zip(order, made.things, strict=True)
+            for name in THING
+        ),
+    )
+    for name in THING:
+        found[name] = [
+            getattr(part, name) == getattr(thing, name) for part, thing in zip(best, made.things, strict=True)
+        ]
+    return found
+
+
+_VALUES = {
+    "background": BACKGROUNDS,
+    "time": TIMES,
+    "shape": SHAPES,
+    "colour": COLOURS,
+    "size": SIZES,
+    "position": POSITIONS,
+}
+
+
+@cache
+def _words(language: Language, attribute: str) -> Mapping[str, str]:
+    """Every word for a value, the longest first, and the value."""
+    found = {word: value for value, words in getattr(VOCABULARIES[language], attribute).items() for word in words}
+    found |= {value: value for value in _VALUES[attribute]} if language == "en" else {}
+    if attribute == "colour":
+        found |= {word: value for value, word in PHRASES[language].colours.items()}
+    if attribute == "background" and language == "en":
+        found |= {word.split(" ", 1)[1]: value for word, value in list(found.items()) if " " in word}
+    return dict(sorted(found.items(), key=lambda each: -len(each[0])))
+
+
+@cache
+def _pattern(language: Language, attribute: str) -> re.Pattern[str]:
+    words = "|".join(re.escape(word) for word in _words(language, attribute))
+    return re.compile(rf"(?<![a-z가-힣])(?:{words})(?![a-z])" if language == "en" else rf"(?<![가-힣])(?:{words})")
+
+
+def _first(text: str, language: Language, attribute: str) -> str | None:
+    found = _pattern(language, attribute).search(text)
+    return None if found is None else _words(language, attribute)[found[0]]
+
+
+def _things(text: str, language: Language) -> Iterator[Part]:
+    for piece in (_ENGLISH_PARTS if language == "en" else _KOREAN_PARTS).split(text):
+        shape = _first(piece, language, "shape")
+        if shape is None and not (_OPEN[language] in piece and _described(piece, language)):
+            continue
+        yield Part(
+            shape,
+            _first(piece, language, "colour"),
+            _first(piece, language, "size"),
+            _first(piece, language, "position"),
+        )
+
+
+def _described(piece: str, language: Language) -> bool:
+    """Whether a piece about a shape is about one thing, and not about how many there are."""
+    return _number(piece, language) is None
+
+
+def _number(text: str, language: Language) -> int | None:
+    for number, word in VOCABULARIES[language].count.items():
+        if re.search(rf"\b{word} shapes?\b" if language == "en" else rf"도형(?:이|은)? {word} 개", text):
+            return number
+    return None

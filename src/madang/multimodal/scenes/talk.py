@@ -1,0 +1,346 @@
+"""Talk about scenes: questions with true answers, and requests to draw, each in English or Korean.
+
+It is the offline writer of instruction data: what a language model writes from captions and positions in the paper
+(Liu et al. 2023, section 3: conversation, detail, reasoning), a grammar writes here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from madang.multimodal.scenes.claims import Claim, Part, partly, truth, whole
+from madang.multimodal.scenes.phrases import PHRASES, Phrases
+from madang.multimodal.scenes.words import VOCABULARIES, Language, say
+from madang.multimodal.scenes.world import (
+    BACKGROUNDS,
+    COLOURS,
+    POSITIONS,
+    THING,
+    TIMES,
+    Scene,
+    Thing,
+    kept_back,
+    scene,
+    variants,
+)
+from madang.text.korean import particle_after
+
+Kind: TypeAlias = Literal["caption", "conversation", "detail", "reasoning"]
+KINDS: tuple[Kind, ...] = ("caption", "conversation", "detail", "reasoning")
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A question and its answer."""
+
+    kind: Kind
+    question: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request for a picture, in words, and what the picture shall show, as a claim and in words."""
+
+    request: str
+    claim: Claim
+    said: str
+
+
+class _Word(str):
+    """A word that takes the particle that fits it: "{shape:은/는}"."""
+
+    __slots__ = ()
+
+    def __format__(self, spec: str) -> str:
+        consonant, _, vowel = spec.partition("/")
+        return f"{self!s}{particle_after(self, consonant, vowel)}" if vowel else str(self)
+
+
+class Talk:
+    """Chooses what is said of scenes in one language; the generator decides what and how."""
+
+    def __init__(self, generator: np.random.Generator, language: Language) -> None:
+        self.generator, self.language = generator, language
+        self.phrases: Phrases = PHRASES[language]
+        self._words = VOCABULARIES[language]
+
+    def turns(self, made: Scene, count: int) -> list[Turn]:
+        """`count` different questions of the kinds in turn, each with its true answer."""
+        found: dict[str, Turn] = {}
+        while len(found) < count:
+            turn = self.turn(made, KINDS[int(self.generator.choice(len(KINDS), p=(0.25, 0.5, 0.1, 0.15)))])
+            found.setdefault(turn.question, turn)
+        return list(found.values())
+
+    def turn(self, made: Scene, kind: Kind) -> Turn:
+        """One question of a kind."""
+        if kind in ("caption", "detail"):
+            return Turn(kind, self.ask(kind), self.caption(made) if kind == "caption" else self.detail(made))
+        ways = _CONVERSATION if kind == "conversation" else _REASONING
+        while True:
+            found = ways[int(self.generator.integers(len(ways)))](self, made)
+            if found is not None:
+                return Turn(kind, *found)
+
+    def ask(self, name: str, **words: str) -> str:
+        """A way to ask."""
+        return self._filled(self._one(self.phrases.ask[name]), words)
+
+    def caption(self, made: Scene) -> str:
+        """Everything, in the usual words: what a prompt would say."""
+        return say(whole(made), None, self.language)
+
+    def detail(self, made: Scene) -> str:
+        """Everything, a sentence for each thing."""
+        more = self.phrases.detail_more
+        count = (
+            self.phrases.detail_one
+            if len(made.things) == 1
+            else self._filled(more, {"count": self.phrases.counts[len(made.things)]})
+        )
+        said = [self._filled(self.phrases.detail_place, self._of_place(made)), count]
+        said += [
+            self._filled(
+                self.phrases.detail_thing,
+                {"position": self._word("position", thing.position), "thing": self.named(thing)},
+            )
+            for thing in made.things
+        ]
+        return " ".join(each[0].upper() + each[1:] for each in said)
+
+    def claims(self, made: Scene) -> tuple[Claim, Claim]:
+        """One that is true of the scene, and one that is true of a scene that differs in one respect, but not of it."""
+        true = partly(made, self.generator)
+        while True:
+            for other in variants(made, self.generator, 4):
+                claim = partly(other, self.generator)
+                if not truth([claim], [made])[0, 0]:
+                    return true, claim
+
+    def true_or_not(self, claim: Claim, right: bool) -> tuple[str, str]:
+        """The question whether a claim is true, and its answer."""
+        simple = len(claim.things) == 1 and claim.background is None and claim.time is None
+        question = (
+            self.ask("is", said=say(claim, None, self.language))
+            if simple
+            else self.ask("true", said=say(claim, self.generator, self.language))
+        )
+        return question, self.phrases.yes if right else self.phrases.no
+
+    def wanted(self) -> Wanted:
+        """A request for a picture that is described."""
+        made = scene(int(self.generator.integers(2**40)))
+        claim = whole(made) if self.generator.random() < 0.7 else partly(made, self.generator)
+        said = say(claim, self.generator, self.language)
+        return Wanted(self.ask("draw", said=said), claim, said)
+
+    def changed(self, made: Scene) -> Wanted:
+        """A request for a picture that is like one that is shown, but for what is asked."""
+        while True:
+            request, other = _CHANGES[int(self.generator.integers(len(_CHANGES)))](self, made)
+            if other is not None and not kept_back(other):
+                return Wanted(request, whole(other), say(whole(other), None, self.language))
+
+    def named(self, thing: Thing, *, position: bool = False) -> str:
+        """A thing in words."""
+        part = Part(thing.shape, thing.colour, thing.size, thing.position if position else None)
+        return say(Claim(things=(part,)), None, self.language)
+
+    def _shape(self, shape: str) -> str:
+        return self._word("shape", shape)
+
+    def _word(self, attribute: str, value: str) -> str:
+        return str(getattr(self._words, attribute)[value][0])
+
+    def _of_place(self, made: Scene) -> dict[str, str]:
+        return {"background": self._word("background", made.background), **self._of_time(made.time)}
+
+    def _of_time(self, time: str) -> dict[str, str]:
+        at_time = self._word("time", time)
+        return {"time": time if self.language == "en" else at_time, "at_time": at_time}
+
+    def _one(self, choices: Sequence[Any]) -> Any:
+        """The first one mostly."""
+        if self.generator.random() < 0.4:
+            return choices[0]
+        return choices[int(self.generator.integers(len(choices)))]
+
+    def _any(self, choices: Sequence[Any]) -> Any:
+        return choices[int(self.generator.integers(len(choices)))]
+
+    @staticmethod
+    def _filled(text: str, words: dict[str, str]) -> str:
+        return text.format(**{name: _Word(word) for name, word in words.items()})
+
+    def _alone(self, made: Scene) -> list[Thing]:
+        """Things whose shape says which one is meant."""
+        counts = Counter(thing.shape for thing in made.things)
+        return [thing for thing in made.things if counts[thing.shape] == 1]
+
+
+_Way: TypeAlias = Callable[[Talk, Scene], tuple[str, str] | None]
+_Change: TypeAlias = Callable[[Talk, Scene], tuple[str, Scene | None]]
+
+
+def _background(talk: Talk, made: Scene) -> tuple[str, str]:
+    return talk.ask("background"), talk._filled(talk.phrases.place, talk._of_place(made))
+
+
+def _time(talk: Talk, made: Scene) -> tuple[str, str]:
+    return talk.ask("time"), talk._filled(talk.phrases.time, talk._of_time(made.time))
+
+
+def _count(talk: Talk, made: Scene) -> tuple[str, str]:
+    one = len(made.things) == 1
+    return talk.ask("count"), talk.phrases.count_one if one else talk._filled(
+        talk.phrases.count, {"count": talk.phrases.counts[len(made.things)]}
+    )
+
+
+def _colour(talk: Talk, made: Scene) -> tuple[str, str] | None:
+    if not (alone := talk._alone(made)):
+        return None
+    thing = talk._any(alone)
+    shape = talk._shape(thing.shape)
+    return talk.ask("colour", shape=shape), talk._filled(
+        talk.phrases.colour, {"shape": shape, "colour": talk.phrases.colours[thing.colour]}
+    )
+
+
+def _size(talk: Talk, made: Scene) -> tuple[str, str] | None:
+    if not (alone := talk._alone(made)):
+        return None
+    thing = talk._any(alone)
+    shape = talk._shape(thing.shape)
+    return talk.ask("size", shape=shape), talk._filled(talk.phrases.size[thing.size], {"shape": shape})
+
+
+def _position(talk: Talk, made: Scene) -> tuple[str, str] | None:
+    if not (alone := talk._alone(made)):
+        return None
+    thing = talk._any(alone)
+    shape = talk._shape(thing.shape)
+    return talk.ask("position", shape=shape), talk._filled(
+        talk.phrases.where, {"shape": shape, "position": talk._word("position", thing.position)}
+    )
+
+
+def _what(talk: Talk, made: Scene) -> tuple[str, str]:
+    there = {thing.position: thing for thing in made.things}
+    where = talk._any(list(there)) if talk.generator.random() < 0.7 else talk._any(POSITIONS)
+    words = {"position": talk._word("position", where)}
+    if where not in there:
+        said = talk._filled(talk.phrases.nothing, words)
+        return talk.ask("what", **words), said
+    said = talk._filled(talk.phrases.found, {"thing": talk.named(there[where])})
+    return talk.ask("what", **words), said[0].upper() + said[1:]
+
+
+def _true(talk: Talk, made: Scene) -> tuple[str, str]:
+    right = bool(talk.generator.random() < 0.5)
+    return talk.true_or_not(talk.claims(made)[0 if right else 1], right)
+
+
+def _further(talk: Talk, made: Scene) -> tuple[str, str] | None:
+    alone = talk._alone(made)
+    pairs = [
+        (one, other)
+        for one in alone
+        for other in alone
+        if POSITIONS.index(one.position) % 3 < POSITIONS.index(other.position) % 3
+    ]
+    if not pairs:
+        return None
+    one, other = talk._any(pairs)
+    asked = [talk._shape(one.shape), talk._shape(other.shape)]
+    talk.generator.shuffle(asked)
+    return talk.ask("further", one=asked[0], other=asked[1]), talk._filled(
+        talk.phrases.further,
+        {
+            "one": talk._shape(one.shape),
+            "other": talk._shape(other.shape),
+            "one_position": talk._word("position", one.position),
+            "other_position": talk._word("position", other.position),
+        },
+    )
+
+
+def _dark(talk: Talk, made: Scene) -> tuple[str, str]:
+    return talk.ask("dark"), talk.phrases.dark[made.time]
+
+
+def _larger(talk: Talk, made: Scene) -> tuple[str, str]:
+    count = talk.phrases.counts[sum(thing.size == "large" for thing in made.things)]
+    said = talk._filled(talk.phrases.larger, {"count": count})
+    return talk.ask("larger"), said[0].upper() + said[1:]
+
+
+def _same(talk: Talk, made: Scene) -> tuple[str, str] | None:
+    if len(made.things) < 2:
+        return None
+    colours = list(dict.fromkeys(talk.phrases.colours[thing.colour] for thing in made.things))
+    if len(colours) == 1:
+        return talk.ask("same"), talk.phrases.yes
+    return talk.ask("same"), talk._filled(talk.phrases.same, {"colours": ", ".join(colours)})
+
+
+_CONVERSATION: tuple[_Way, ...] = (
+    _background,
+    _time,
+    _count,
+    _colour,
+    _size,
+    _position,
+    _what,
+    _what,
+    _true,
+    _true,
+    _true,
+)
+_REASONING: tuple[_Way, ...] = (_further, _dark, _larger, _same)
+
+
+def _again(talk: Talk, made: Scene) -> tuple[str, Scene]:
+    return talk.ask("again"), made
+
+
+def _at_time(talk: Talk, made: Scene) -> tuple[str, Scene]:
+    other = replace(made, time=talk._any(TIMES))
+    return talk.ask("at time", **talk._of_time(other.time)), other
+
+
+def _at_place(talk: Talk, made: Scene) -> tuple[str, Scene]:
+    other = replace(made, background=talk._any(BACKGROUNDS))
+    return talk.ask("at place", background=talk._word("background", other.background)), other
+
+
+def _recolour(talk: Talk, made: Scene) -> tuple[str, Scene | None]:
+    if not (alone := talk._alone(made)):
+        return "", None
+    thing, colour = talk._any(alone), talk._any(COLOURS)
+    things = [replace(each, colour=colour) if each == thing else each for each in made.things]
+    return (
+        talk.ask("recolour", shape=talk._shape(thing.shape), colour=talk.phrases.colours[colour]),
+        replace(made, things=tuple(things)),
+    )
+
+
+def _without(talk: Talk, made: Scene) -> tuple[str, Scene | None]:
+    alone = talk._alone(made)
+    if len(made.things) < 2 or not alone:
+        return "", None
+    thing = talk._any(alone)
+    return (
+        talk.ask("without", shape=talk._shape(thing.shape)),
+        replace(made, things=tuple(each for each in made.things if each != thing)),
+    )
+
+
+_CHANGES: tuple[_Change, ...] = (_again, _at_time, _at_place, _recolour, _without)
+ATTRIBUTES = ("background", "time", *THING)
