@@ -186,13 +186,18 @@ docs: $(VENV)/installed-dev  ## regenerate docs/reference
 	@.venv-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -r scripts/models/requirements.txt
 	@touch $@
 
-models: .venv-models/installed .venv-local-models/installed $(VENV)/installed  ## rebuild the bundled models (an hour)
+models: .venv-models/installed .venv-local-models/installed $(VENV)/installed  ## rebuild the bundled models (five hours)
 	@.venv-models/bin/python scripts/models/minilm.py
 	@.venv-models/bin/python scripts/models/static.py
 	@.venv-models/bin/python scripts/models/check.py
 	@$(BIN)/python scripts/models/reader.py
 	@.venv-local-models/bin/python scripts/models/clip.py
 	@.venv-local-models/bin/python scripts/models/clip_card.py
+	@.venv-local-models/bin/python scripts/models/observer.py
+	@.venv-local-models/bin/python scripts/models/unclip.py
+	@.venv-local-models/bin/python scripts/models/unclip_card.py
+	@.venv-local-models/bin/python scripts/models/llava.py
+	@.venv-local-models/bin/python scripts/models/llava_card.py
 
 serve: $(VENV)/installed  ## set up and serve ./courtyard at http://127.0.0.1:7860
 	@$(BIN)/madang serve

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import madang
 from benchmarks.results import Row, versions
 from madang.models.pictures import opened
-from madang.models.providers.seers import FOLDER
 from madang.models.providers.onnx_clip import OnnxClip
+from madang.models.providers.seers import FOLDER
 from madang.multimodal.scenes import paint, prompt, scene
 from madang.multimodal.scenes.dataset import write
 

@@ -125,19 +125,59 @@ def save_vision_chat(folder: Path) -> Path:
     return folder
 
 
+def save_next_chat(folder: Path) -> Path:
+    """A LLaVA-NeXT with random weights: it sees a picture whole, and in tiles of one of three layouts."""
+    from transformers import (
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaNextConfig,
+        LlavaNextForConditionalGeneration,
+        LlavaNextImageProcessor,
+        LlavaNextProcessor,
+    )
+
+    torch.manual_seed(0)
+    tokenizer = byte_tokenizer("<image>")
+    text = LlamaConfig(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+                       num_attention_heads=2, max_position_embeddings=512, eos_token_id=tokenizer.eos_token_id, bos_token_id=None)
+    vision = CLIPVisionConfig(hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2, image_size=32,
+                              patch_size=8)
+    layouts = [[32, 64], [64, 32], [64, 64]]
+    config = LlavaNextConfig(vision_config=vision, text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+                             image_grid_pinpoints=layouts, vision_feature_select_strategy="default")
+    LlavaNextForConditionalGeneration(config).save_pretrained(folder)
+    images = LlavaNextImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}, image_grid_pinpoints=layouts)
+    LlavaNextProcessor(images, tokenizer, patch_size=8, vision_feature_select_strategy="default",
+                       num_additional_image_tokens=1, chat_template=TEMPLATE).save_pretrained(folder)
+    return folder
+
+
+def clip_tokenizer() -> Any:
+    """CLIP's, with a token for each byte, and no more than 16 of them."""
+    from transformers import CLIPTokenizer
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [*alphabet, *(letter + "</w>" for letter in alphabet), "<|startoftext|>", "<|endoftext|>"]
+    return CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=[], model_max_length=16)
+
+
+def clip_text(tokenizer: Any, **settings: Any) -> Any:
+    from transformers import CLIPTextConfig
+
+    return CLIPTextConfig(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=37, num_hidden_layers=2,
+                          num_attention_heads=4, max_position_embeddings=16, bos_token_id=tokenizer.bos_token_id,
+                          eos_token_id=tokenizer.eos_token_id, pad_token_id=1, **settings)
+
+
 def save_pipeline(folder: Path) -> Path:
     """A Stable Diffusion with random weights that draws 16 x 16 pixels."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTextModel
 
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [*alphabet, *(letter + "</w>" for letter in alphabet), "<|startoftext|>", "<|endoftext|>"]
-    tokenizer = CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=[], model_max_length=16)
-    text = CLIPTextModel(CLIPTextConfig(vocab_size=len(words), hidden_size=32, intermediate_size=37, num_hidden_layers=2,
-                                        num_attention_heads=4, max_position_embeddings=16,
-                                        bos_token_id=len(words) - 2, eos_token_id=len(words) - 1, pad_token_id=1))
+    tokenizer = clip_tokenizer()
+    text = CLIPTextModel(clip_text(tokenizer))
     unet = UNet2DConditionModel(block_out_channels=(8, 16), layers_per_block=1, sample_size=8, in_channels=4, out_channels=4,
                                 down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), norm_num_groups=4,
                                 up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=32)
@@ -168,4 +208,63 @@ def save_siglip(folder: Path) -> Path:
                           vision_config={**shared, "image_size": 32, "patch_size": 8})
     SiglipModel(config).save_pretrained(folder)
     SiglipProcessor(SiglipImageProcessorPil(size={"height": 32, "width": 32}), tokenizer).save_pretrained(folder)
+    return folder
+
+
+def save_unclip(folder: Path, clip: Path, seed: int = 3) -> Path:
+    """An unCLIP of our format with random weights that draws 32 x 32 pixels, with the CLIP at `clip` beside it."""
+    import shutil
+
+    from madang.models.providers.clip_pair import load
+    from madang.models.providers.unclip import UnClip
+    from madang.multimodal.unclip import decoder, prior
+
+    pair = load(str(clip))
+    shutil.copytree(clip, folder / "clip")
+    draws = decoder.small(pair.dim, pair.side, channels=(32, 32), seed=seed)
+    UnClip(prior.small(pair.dim, heads=1, layers=1, seed=seed), draws, "clip").save(folder)
+    return folder
+
+
+def save_kandinsky(folder: Path) -> Path:
+    """Kandinsky 2.2 with random weights: prior and decoder in one pipeline."""
+    from diffusers import (
+        DDPMScheduler,
+        KandinskyV22CombinedPipeline,
+        PriorTransformer,
+        UnCLIPScheduler,
+        UNet2DConditionModel,
+        VQModel,
+    )
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPTextModelWithProjection,
+        CLIPVisionConfig,
+        CLIPVisionModelWithProjection,
+    )
+
+    torch.manual_seed(0)
+    tokenizer = clip_tokenizer()
+    text = CLIPTextModelWithProjection(clip_text(tokenizer, projection_dim=32))
+    vision = CLIPVisionModelWithProjection(CLIPVisionConfig(
+        hidden_size=32, intermediate_size=37, num_hidden_layers=2, num_attention_heads=4, image_size=16, patch_size=8,
+        projection_dim=32))
+    prior = PriorTransformer(num_attention_heads=2, attention_head_dim=12, embedding_dim=32, num_layers=1, num_embeddings=16,
+                             additional_embeddings=4)
+    unet = UNet2DConditionModel(
+        in_channels=4, out_channels=8, addition_embed_type="image", block_out_channels=(8, 16), layers_per_block=1,
+        down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"), norm_num_groups=4,
+        up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"), mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+        encoder_hid_dim=32, encoder_hid_dim_type="image_proj", cross_attention_dim=8, attention_head_dim=4,
+        resnet_time_scale_shift="scale_shift", class_embed_type=None)
+    movq = VQModel(block_out_channels=[8, 8, 8, 16], down_block_types=["DownEncoderBlock2D"] * 4, norm_num_groups=4,
+                   up_block_types=["AttnUpDecoderBlock2D", *["UpDecoderBlock2D"] * 3], latent_channels=4, vq_embed_dim=4,
+                   num_vq_embeddings=12, norm_type="spatial")
+    images = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
+    KandinskyV22CombinedPipeline(
+        unet=unet, movq=movq, prior_prior=prior, prior_image_encoder=vision, prior_text_encoder=text, prior_tokenizer=tokenizer,
+        prior_image_processor=images,
+        scheduler=DDPMScheduler(beta_schedule="linear", beta_start=0.00085, beta_end=0.012, clip_sample=False),
+        prior_scheduler=UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", num_train_timesteps=1000,
+                                        clip_sample_range=5.0)).save_pretrained(folder)
     return folder

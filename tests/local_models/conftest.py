@@ -42,6 +42,11 @@ def vision_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def next_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.save_next_chat(tmp_path_factory.mktemp("models") / "next")
+
+
+@pytest.fixture(scope="session")
 def pipeline_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoints.save_pipeline(tmp_path_factory.mktemp("models") / "pipeline")
 
@@ -54,3 +59,13 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def siglip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoints.save_siglip(tmp_path_factory.mktemp("models") / "siglip")
+
+
+@pytest.fixture(scope="session")
+def unclip_folder(tmp_path_factory: pytest.TempPathFactory, clip_folder: Path) -> Path:
+    return checkpoints.save_unclip(tmp_path_factory.mktemp("models") / "unclip", clip_folder)
+
+
+@pytest.fixture(scope="session")
+def kandinsky_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoints.save_kandinsky(tmp_path_factory.mktemp("models") / "kandinsky")

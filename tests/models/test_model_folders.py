@@ -15,8 +15,8 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from madang.base.errors import Corrupt, NotFound
-from madang.models.providers.seers import FOLDER
 from madang.models.providers.onnx_embedder import OnnxEmbedder
+from madang.models.providers.seers import FOLDER
 from madang.models.providers.static_embedder import StaticEmbedder
 
 VOCABULARY = {"[UNK]": 0, "red": 1, "blue": 2, "car": 3}

@@ -1,4 +1,4 @@
-"""`madang image describe|draw|roundtrip|roundtrips|vote`: models that say what a picture shows, and that make one."""
+"""`madang image describe|draw|reply|roundtrip|roundtrips|vote`: models that say what a picture shows, or draw."""
 
 from __future__ import annotations
 
@@ -128,6 +128,46 @@ def _write_strip(path: Path, drawn: Sequence[Drawing], name: str) -> None:
 
 
 @click.command()
+@click.argument("text")
+@click.option("--image", "picture", default=None, type=click.Path(path_type=Path, dir_okay=False),
+              help="A picture that it is about.")
+@click.option("--out", "-o", default=Path("reply.png"), show_default=True, metavar="FILE",
+              type=click.Path(path_type=Path, dir_okay=False), help="Where a picture goes, if the answer is one.")
+@click.option("--seed", default=None, type=click.IntRange(min=0), help="The same one gives the same picture.")
+@click.option("--model", metavar="NAME",
+              help="A chat model: bundled/llava, transformers/MODEL, or SERVICE/MODEL. "
+                   "Default: [models] describe in madang.toml.")
+@options.common
+def reply(text: str, picture: Path | None, out: Path, seed: int | None, model: str | None, workspace: str,
+          as_json: bool) -> None:
+    """Say TEXT to a model, with a picture perhaps; it answers with words or with a picture.
+
+    \b
+    madang image reply "Draw a small green ring in the desert by day." --out ring.png
+    madang image reply "Draw the same at night." --image ring.png --out night.png
+    madang image reply "What colour is it?" --image ring.png
+    """
+    from madang.base import settings
+    from madang.models.resolve import Models
+    from madang.workspace.pictures import reply_of
+
+    chosen = settings.load(Path(workspace))
+    models = Models(chosen, Path(workspace))
+    answers = models.chat_model(models.alias(model, "chat").name if model else chosen.models.describe)
+    with render.busy("answering"):
+        said, drawn = reply_of(answers, text, picture, seed=seed)
+    if drawn is not None:
+        out.write_bytes(drawn)
+    if as_json:
+        render.emit({"model": answers.name, "text": said, "file": None if drawn is None else str(out)})
+        return
+    if said:
+        render.console().print(escape(said))
+    if drawn is not None:
+        click.echo(f"{out}: drawn by {answers.name}")
+
+
+@click.command()
 @click.argument("picture", type=click.Path(path_type=Path, dir_okay=False), metavar="IMAGE")
 @click.option("--prompt", default=None, metavar="TEXT",
               help="What it was made from. Default: the caption beside it, if any.")
@@ -219,4 +259,4 @@ def vote(run: str, best: str, workspace: str, as_json: bool) -> None:
         click.echo(f"{kept.id}: {kept.vote}")
 
 
-COMMANDS = (describe, draw, roundtrip, roundtrips, vote)
+COMMANDS = (describe, draw, reply, roundtrip, roundtrips, vote)

@@ -42,14 +42,15 @@ def list_(workspace: str, as_json: bool) -> None:
 
 def _known(found: Settings) -> list[tuple[str, str]]:
     """(name, what it is), of what can be told without asking anyone."""
-    from madang.models.providers.bundled import EMBEDDERS, IMAGE_EMBEDDERS, READERS, RERANKERS
+    from madang.models.providers.bundled import DRAWERS, EMBEDDERS, IMAGE_EMBEDDERS, READERS, RERANKERS, SEERS
     from madang.models.resolve import IN_PROCESS
 
     chosen = {"embeds": found.models.embed, "chats": found.models.chat, "reranks": found.models.rerank,
-              "draws": found.models.draw, "sees": found.models.see}
+              "describes": found.models.describe, "draws": found.models.draw, "sees": found.models.see}
     rows = [(name, f"{role} (chosen)") for role, name in chosen.items() if name]
     rows += [(f"bundled/{name}", what) for names, what in ((EMBEDDERS, "embeds"), (IMAGE_EMBEDDERS, "sees"),
-                                                           (READERS, "reads and chats"), (RERANKERS, "reranks"))
+                                                           (READERS, "reads and chats"), (RERANKERS, "reranks"),
+                                                           (SEERS, "describes pictures and chats"), (DRAWERS, "draws"))
              for name in names]
     rows += [(f"{name}/MODEL", f"service at {service.base_url.partition('?')[0].rpartition('@')[2]}")
              for name, service in found.services.items()]

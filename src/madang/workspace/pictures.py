@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,8 @@ from madang.store import Collection, Database, validate
 
 DEFAULT_COLLECTION = "images"
 DESCRIBE = "Describe the picture."
+# A picture in an answer, as `models.providers.drawing_chat` writes it.
+_DRAWN = re.compile(r"!\[[^\]]*\]\(data:image/[a-z]+;base64,([A-Za-z0-9+/=]*)\)")
 Asked: TypeAlias = str | Path | bytes | Picture | None
 
 
@@ -135,13 +139,25 @@ class Pictures:
 
 def describe(model: ChatModel, picture: Path | bytes | Picture, question: str = DESCRIBE) -> str:
     """What a model that sees says to a question about a picture. Raises `InvalidInput` for an empty question."""
-    if not question.strip():
+    return reply_of(model, question, picture)[0]
+
+
+def reply_of(model: ChatModel, text: str, picture: Path | bytes | Picture | None = None, *,
+             seed: int | None = None) -> tuple[str, bytes | None]:
+    """What a model answers: words, and a picture where it drew one. Raises `InvalidInput` for an empty text."""
+    if not text.strip():
         raise InvalidInput("the question is empty.", remedy=f'Ask something, for example "{DESCRIBE}"')
-    buffer = io.BytesIO()
-    Image.fromarray(pixels(picture)).save(buffer, "PNG")
-    shown = messages.Image("image/png", buffer.getvalue())
-    asked = messages.Message("user", question, parts=(shown, question))
-    return "".join(delta.text for delta in model.chat([asked])).strip()
+    parts: list[str | messages.Image] = [text]
+    if picture is not None:
+        buffer = io.BytesIO()
+        Image.fromarray(pixels(picture)).save(buffer, "PNG")
+        parts.insert(0, messages.Image("image/png", buffer.getvalue()))
+    asked = messages.Message("user", text, parts=tuple(parts))
+    told = "".join(delta.text for delta in model.chat([asked], messages.ChatOptions(seed=seed))).strip()
+    drawn = _DRAWN.search(told)
+    if drawn is None:
+        return told, None
+    return _DRAWN.sub("", told).strip(), base64.b64decode(drawn[1])
 
 
 def pixels(given: str | Path | bytes | Picture) -> Picture:

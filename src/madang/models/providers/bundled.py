@@ -4,6 +4,7 @@ that draws."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from madang.base.errors import MissingDependency, NotFound
 from madang.base.settings import Local
@@ -11,6 +12,9 @@ from madang.models.protocol import ChatModel, Embedder, ImageEmbedder, ImageGene
 from madang.models.providers.onnx_embedder import OnnxEmbedder
 from madang.models.providers.seers import FOLDER, seer_of
 from madang.models.providers.static_embedder import StaticEmbedder
+
+if TYPE_CHECKING:
+    from madang.models.providers.unclip_images import UnclipImages
 
 EMBEDDERS: dict[str, Callable[..., Embedder]] = {"minilm": OnnxEmbedder, "static": StaticEmbedder}
 IMAGE_EMBEDDERS = ("clip",)
@@ -65,13 +69,7 @@ class BundledProvider:
             raise NotFound(f"bundled/{model} does not draw.",
                            remedy='bundled/unclip does; or configure a service in madang.toml and set [models] draw = '
                                   '"SERVICE/MODEL".')
-        try:
-            from madang.models.providers.unclip_images import UnclipImages
-        except ImportError:
-            raise MissingDependency(f"bundled/{model}", extra="diffusers",
-                                    instead='Or name a service in madang.toml: [models] draw = "SERVICE/MODEL"'
-                                    ) from None
-        return UnclipImages(f"bundled/{model}", FOLDER / model, seer_of)
+        return _drawer(model)
 
     def reader(self, model: str) -> Reader:
         """`reader`: quotes the sentences that answer. Raises `NotFound`."""
@@ -92,8 +90,17 @@ class BundledProvider:
 
 def _seer(model: str) -> ChatModel:
     try:
-        from madang.models.providers.transformers_chat import TransformersChat
+        from madang.models.providers.drawing_chat import DrawingChat
     except ImportError:
         raise MissingDependency(f"bundled/{model}", extra="transformers",
                                 instead='Or name a service that sees: "SERVICE/MODEL"') from None
-    return TransformersChat(f"bundled/{model}", str(FOLDER / model), Local())
+    return DrawingChat(f"bundled/{model}", FOLDER / model, Local(), lambda: _drawer(DRAWERS[0]))
+
+
+def _drawer(model: str) -> UnclipImages:
+    try:
+        from madang.models.providers.unclip_images import UnclipImages
+    except ImportError:
+        raise MissingDependency(f"bundled/{model}", extra="diffusers",
+                                instead='Or name a service in madang.toml: [models] draw = "SERVICE/MODEL"') from None
+    return UnclipImages(f"bundled/{model}", FOLDER / model, seer_of)

@@ -8,6 +8,8 @@ those about pictures, one after another.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from madang.base.errors import NotFound
 from madang.base.settings import Local
 from madang.models.protocol import ChatModel, Embedder, ImageEmbedder, ImageGenerator, Reader, Reranker
@@ -31,8 +33,20 @@ class TransformersProvider:
 
     def chat_model(self, model: str) -> ChatModel:
         """See `weights.folder_of` for names and errors."""
-        self._made.append(TransformersChat(f"{_HOME}/{model}", model, self._local))
+        self._made.append(self._chat(model))
         return self._made[-1]
+
+    def _chat(self, model: str) -> TransformersChat:
+        from madang.models.providers.output_projector import OUTPUT
+
+        if not (Path(model) / OUTPUT).is_file():
+            return TransformersChat(f"{_HOME}/{model}", model, self._local)
+        from madang.models.providers.drawing_chat import DrawingChat
+        from madang.models.providers.seers import FOLDER, seer_of
+        from madang.models.providers.unclip_images import UnclipImages
+
+        return DrawingChat(f"{_HOME}/{model}", Path(model), self._local,
+                           lambda: UnclipImages("bundled/unclip", FOLDER / "unclip", seer_of, self._local))
 
     def image_embedder(self, model: str) -> ImageEmbedder:
         """A CLIP or SigLIP; see `weights.folder_of` for names and errors."""

@@ -39,7 +39,7 @@ class TransformersChat:
         """`name` is how configuration calls it, `model` a folder or a name of the hub."""
         self._name, self._model_name, self._local = name, model, local
         self._loading, self._alone = threading.Lock(), threading.Lock()
-        self._loaded: _Loaded | None = None
+        self._loaded: Loaded | None = None
 
     @property
     def name(self) -> str:
@@ -69,7 +69,7 @@ class TransformersChat:
         with self._loading:
             if self._loaded is None:
                 folder = weights.folder_of(self._model_name, download=self._local.download)
-                self._loaded = _Loaded(folder, self._local, self.name)
+                self._loaded = Loaded(folder, self._local, self.name)
         loaded = self._loaded
         inputs = loaded.encode(messages, options)
         prompt = inputs["input_ids"][0].tolist()
@@ -83,9 +83,14 @@ class TransformersChat:
             tokens = loaded.batcher.tokens(prompt, most)
         else:
             tokens = self._by_itself(loaded, inputs, options, most, drawn)
-        return loaded.told(tokens, len(prompt), most, options)
+        return self._answer(loaded, inputs, tokens, most, options)
 
-    def _by_itself(self, loaded: _Loaded, inputs: dict[str, Any], options: ChatOptions, most: int,
+    def _answer(self, loaded: Loaded, inputs: dict[str, Any], tokens: Iterator[list[int]], most: int,
+                options: ChatOptions) -> Iterator[Delta]:
+        """From tokens to deltas; what is closed closes them."""
+        return loaded.told(tokens, inputs["input_ids"].shape[1], most, options)
+
+    def _by_itself(self, loaded: Loaded, inputs: dict[str, Any], options: ChatOptions, most: int,
                    drawn: bool) -> Iterator[list[int]]:
         """One at a time: the seed of the random numbers is the process's own."""
         heard = _Heard()
@@ -119,7 +124,7 @@ class TransformersChat:
             heard.criterion.wanted = False
 
 
-class _Loaded:
+class Loaded:
     """A model with what turns conversations into tokens and tokens into text."""
 
     def __init__(self, folder: Path, local: Local, name: str) -> None:

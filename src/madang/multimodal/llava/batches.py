@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from madang.base.errors import InvalidInput
+from madang.models.providers.output_projector import PICTURE
 from madang.multimodal.clip.pool import Pool
-from madang.multimodal.llava import tokens
 from madang.multimodal.llava.model import Seer
 from madang.multimodal.scenes.talk import Talk
 from madang.multimodal.scenes.words import LANGUAGES
@@ -96,7 +96,7 @@ class Scenes:
             return Conversation(turns)
         if chance < 0.76:
             return Conversation([(turns[0][0], talk.phrases.no_picture)], picture=False)
-        picture = "".join(tokens.PICTURE)
+        picture = "".join(PICTURE)
         if chance < 0.88:
             asked = talk.wanted()
             return Conversation([(asked.request, picture)], picture=False, wanted=asked.said)

@@ -10,19 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.functional import gelu
+from torch import Tensor
 
 from madang.base.errors import Corrupt, InvalidInput
 from madang.models.pictures import PictureSettings, shaped
 from madang.models.protocol import Picture
 from madang.models.providers import weights
 from madang.models.providers.clip_pair import Pair, normalized
+from madang.models.providers.output_projector import OUTPUT, OutputProjector
 from madang.multimodal.llava import tokens
 
 VOCABULARY = 1200
 _AT_ONCE = 64
-OUTPUT = "output_projector.safetensors"
 
 
 @dataclass
@@ -92,32 +91,6 @@ class Seer:
         self.processor.save_pretrained(folder)
         if self.output is not None:
             save_file({name: each.contiguous() for name, each in self.output.state_dict().items()}, folder / OUTPUT)
-
-
-class OutputProjector(nn.Module):  # type: ignore[misc]
-    """Hidden states of the tokens of a picture (n, tokens, hidden) to the vector of a text that asks for it (n, dim).
-
-    As in GILL (Koh et al. 2023), where a network maps the states of image tokens into the space of the text encoder
-    that the image generator listens to.
-    """
-
-    def __init__(self, hidden: int, dim: int, wide: int = 256) -> None:
-        super().__init__()
-        self.inner, self.outer = nn.Linear(len(tokens.PICTURE) * hidden, wide), nn.Linear(wide, dim)
-
-    @classmethod
-    def load(cls, path: Path) -> OutputProjector:
-        """What `Seer.save` wrote."""
-        from safetensors.torch import load_file
-
-        found = {name: each.float() for name, each in load_file(path).items()}
-        wide, inputs = found["inner.weight"].shape
-        made = cls(inputs // len(tokens.PICTURE), len(found["outer.bias"]), wide)
-        made.load_state_dict(found)
-        return made
-
-    def forward(self, states: Tensor) -> Tensor:
-        return self.outer(gelu(self.inner(states.flatten(1))))
 
 
 def load(name: str, *, download: bool = True) -> Seer:

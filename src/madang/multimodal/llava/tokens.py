@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from madang.models.providers.output_projector import PICTURE
 from madang.multimodal.clip.tokens import pair_merges
 from madang.multimodal.scenes.talk import Talk
 from madang.multimodal.scenes.words import LANGUAGES
 from madang.multimodal.scenes.world import scene
 
 PAD, IMAGE, USER, ASSISTANT, END = "<|pad|>", "<image>", "<|user|>", "<|assistant|>", "<|end|>"
-# What a picture is said with: their hidden states become the vector of what shall be drawn.
-PICTURE = tuple(f"<|picture-{at}|>" for at in range(4))
 SPECIAL = (PAD, IMAGE, USER, ASSISTANT, END, *PICTURE)
 # As `Conversation.text` writes it. Pictures stand before the words.
 TEMPLATE = (

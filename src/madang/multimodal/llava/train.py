@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from madang.models.providers.clip_pair import Pair
+from madang.models.providers.output_projector import PICTURE
 from madang.multimodal import training
-from madang.multimodal.llava import tokens
 from madang.multimodal.llava.batches import SILENT, STAGES, Batch, Source, Stage, batch
 from madang.multimodal.llava.model import Seer
 from madang.multimodal.training import Tell
@@ -111,9 +111,9 @@ class Talking:
 
     def _drawn(self, made: Batch, states: Tensor) -> Tensor:
         """How far the vectors of the pictures that are said are from those of the texts that ask for them."""
-        first = self.seer.processor.tokenizer.convert_tokens_to_ids(tokens.PICTURE[0])
+        first = self.seer.processor.tokenizer.convert_tokens_to_ids(PICTURE[0])
         rows, at = (made.ids == first).nonzero(as_tuple=True)
-        spans = torch.stack([states[rows, at + each] for each in range(len(tokens.PICTURE))], 1)
+        spans = torch.stack([states[rows, at + each] for each in range(len(PICTURE))], 1)
         with torch.no_grad():
             wanted = normalize(self.pair.read(self.pair.encoded(made.wanted))).float()
         assert self.seer.output is not None

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import permutations
 
-from madang.multimodal.scenes.claims import Claim, Part
+from madang.multimodal.scenes.claims import Claim, Part, whole
 from madang.multimodal.scenes.phrases import PHRASES
 from madang.multimodal.scenes.words import VOCABULARIES, Language
 from madang.multimodal.scenes.world import BACKGROUNDS, COLOURS, MOST, POSITIONS, SHAPES, SIZES, THING, TIMES, Scene
@@ -35,24 +35,23 @@ def agreement(claim: Claim, made: Scene) -> dict[str, list[bool]]:
     """For each attribute, whether it is said right: of the place and the count once, of things once for each thing that
     is there. Described things are matched with those that are there so that most is right; what is not said is wrong.
     """
-    found: dict[str, list[bool]] = {
-        "background": [claim.background == made.background],
-        "time": [claim.time == made.time],
-        "count": [claim.count == len(made.things)],
-    }
-    slots: list[Part] = [*claim.things, *[Part()] * (len(made.things) - len(claim.things))]
-    best = max(
-        permutations(slots, len(made.things)),
-        key=lambda order: sum(
-            getattr(part, name) == getattr(thing, name)
-            for part, thing in zip(order, made.things, strict=True)
-            for name in THING
-        ),
-    )
-    for name in THING:
-        found[name] = [
-            getattr(part, name) == getattr(thing, name) for part, thing in zip(best, made.things, strict=True)
-        ]
+    return kept(whole(made), claim)
+
+
+def kept(wanted: Claim, shown: Claim) -> dict[str, list[bool]]:
+    """For each attribute that a claim names, whether what is shown has it, as `agreement` tells it."""
+    found: dict[str, list[bool]] = {}
+    for name in ("background", "time", "count"):
+        if getattr(wanted, name) is not None:
+            found[name] = [getattr(wanted, name) == getattr(shown, name)]
+    slots: list[Part] = [*shown.things, *[Part()] * (len(wanted.things) - len(shown.things))]
+    asked = [[name for name in THING if getattr(part, name) is not None] for part in wanted.things]
+    best = max(permutations(slots, len(wanted.things)), key=lambda order: sum(
+        getattr(part, name) == getattr(thing, name)
+        for part, thing, names in zip(wanted.things, order, asked, strict=True) for name in names))
+    for part, thing, names in zip(wanted.things, best, asked, strict=True):
+        for name in names:
+            found.setdefault(name, []).append(getattr(part, name) == getattr(thing, name))
     return found
 
 

@@ -34,6 +34,10 @@ class Recipe(training.Recipe):
     the weights follows them; it is what draws (Ho et al. 2020, appendix B).
     """
 
+    steps: int = 8000
+    batch: int = 64
+    warmup: int = 200
+    weight_decay: float = 0.01
     unconditional: float = 0.1
     blur: float = 0.35
     average: float = 0.999
