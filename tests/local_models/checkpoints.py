@@ -257,7 +257,7 @@ def save_kandinsky(folder: Path) -> Path:
         up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"), mid_block_type="UNetMidBlock2DSimpleCrossAttn",
         encoder_hid_dim=32, encoder_hid_dim_type="image_proj", cross_attention_dim=8, attention_head_dim=4,
         resnet_time_scale_shift="scale_shift", class_embed_type=None)
-    movq = VQModel(block_out_channels=[8, 8, 8, 16], down_block_types=["DownEncoderBlock2D"] * 4, norm_num_groups=4,
+    movq = VQModel(block_out_channels=[32, 32, 32, 64], down_block_types=["DownEncoderBlock2D"] * 4,
                    up_block_types=["AttnUpDecoderBlock2D", *["UpDecoderBlock2D"] * 3], latent_channels=4, vq_embed_dim=4,
                    num_vq_embeddings=12, norm_type="spatial")
     images = CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})

@@ -56,7 +56,7 @@ def scenes(out: Path, count: int, start: int, split: str, language: str, side: i
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(["caption", "conversation", "detail", "reasoning"]),
               help="What to write; may be given several times. Default: all of them.")
 @click.option("--count", default=0, metavar="N", type=click.IntRange(min=0), help="Pictures at most. Default: all.")
-@click.option("--seed", default=0, show_default=True, help="Of the grammar.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the grammar.")
 @options.common
 def instruct(pictures: Path, out: Path, writer: str, kinds: tuple[str, ...], count: int, seed: int, workspace: str,
              as_json: bool) -> int:

@@ -65,7 +65,9 @@ def train() -> None:
     "--every", default=200, show_default=True, type=click.IntRange(min=1), help="Steps between looks at what it knows."
 )
 @click.option("--threads", default=0, type=click.IntRange(min=0), help="Cores to use. Default: as torch likes.")
-@click.option("--seed", default=0, show_default=True, help="Of the weights and the order.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the weights and the order."
+)
 @options.common
 def clip(
     out: Path,
@@ -107,7 +109,13 @@ def clip(
 def _trainer(command: _Command) -> _Command:
     """The options of every training on a CLIP."""
     for option in (
-        click.option("--seed", default=0, show_default=True, help="Of the weights and the order."),
+        click.option(
+            "--seed",
+            default=0,
+            show_default=True,
+            type=click.IntRange(min=0),
+            help="Of the weights and the order.",
+        ),
         click.option("--threads", default=0, type=click.IntRange(min=0), help="Cores to use. Default: as torch likes."),
         click.option(
             "--every",

@@ -287,7 +287,8 @@ class _Run:
     def _decode(self, file: _File, known: str | None, found: _Decoded) -> None:
         file.uri.encode(), found.text.encode()         # neither may hold half a letter
         video = file.video
-        about = {name: value for name, value in file.source.about.items() if name not in (DUPLICATE, _VIDEO)}
+        about = {name: value for name, value in file.source.about.items()
+                 if name not in (DUPLICATE, _VIDEO) and not isinstance(value, list)}
         about = dict(checked_metadata({**about, "path": file.uri}, file.uri))
         data = file.source.read()
         digest = hashlib.blake2b(data, digest_size=16)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -71,7 +72,12 @@ def write(
             f"OUT: {out} is not beside the pictures, where readers of this format look for them.",
             remedy=f"Write it to {base / out.name}.",
         )
-    prefix = "" if base is None else base.resolve().relative_to(out.parent.resolve()).as_posix().removeprefix(".")
+    prefix = "" if base is None else base.resolve().relative_to(out.parent.resolve()).as_posix()
+    prefix = "" if prefix == "." else prefix
+    rows = next((each.name for each in pictures if "#" in each.name), None)
+    if rows is not None:
+        raise InvalidInput(f"PICTURES: {rows} is no file of its own, and readers of this format look for files.",
+                           remedy="Give a folder of pictures.")
     there = _there(out)
     found = Written(kept=len(there))
     wanted = [(each, kind) for each in pictures for kind in kinds if _id(each.name, kind) not in there]
@@ -126,23 +132,37 @@ def _told(turns: Sequence[Turn]) -> list[dict[str, str]]:
 
 
 def _there(out: Path) -> set[str]:
-    """Ids in the file. A line that a power cut tore is cut off."""
-    found: set[str] = set()
+    """Ids in the file. A line that a power cut tore is cut off. Raises `Conflict` for anything else."""
     if not out.exists():
-        return found
-    kept = []
-    for number, line in enumerate(out.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
+        return set()
+    *lines, last = out.read_bytes().split(b"\n")
+    found = set()
+    for number, line in enumerate(lines, start=1):
+        found.add(_id_of(line, out, number))
+    if last:
         try:
-            found.add(json.loads(line)["id"])
-        except (ValueError, KeyError, TypeError):
-            if line.endswith("\n"):
-                raise Conflict(f"OUT: {out}, line {number} is no conversation.", remedy="Name another file.") from None
-            continue
-        kept.append(line if line.endswith("\n") else line + "\n")
-    part = out.with_suffix(".part")
-    part.write_text("".join(kept), encoding="utf-8")
-    part.replace(out)
+            found.add(_id_of(last, out, len(lines) + 1))
+            lines.append(last)
+        except Conflict:
+            if not (last.startswith(_BEGINNING) or _BEGINNING.startswith(last)):
+                raise
+        part = out.with_name(f"{out.name}.{secrets.token_hex(4)}.part")
+        part.write_bytes(b"".join(line + b"\n" for line in lines))
+        part.replace(out)
     return found
+
+
+_BEGINNING = b'{"id": "'            # of each line
+
+
+def _id_of(line: bytes, out: Path, number: int) -> str:
+    try:
+        found = json.loads(line)
+        if isinstance(found["conversations"], list) and isinstance(found["id"], str):
+            return str(found["id"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    raise Conflict(f"OUT: {out}, line {number} is no conversation.", remedy="Name another file.")
 
 
 class Grammar:
@@ -220,14 +240,21 @@ def _turns(text: str, kind: Kind) -> list[Turn]:
     start, end = text.find("["), text.rfind("]")
     try:
         found = [
-            Turn(kind, str(each["question"]).strip(), str(each["answer"]).strip())
-            for each in json.loads(text[start : end + 1])
+            Turn(kind, _said(each["question"]), _said(each["answer"])) for each in json.loads(text[start : end + 1])
         ]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InvalidInput("the writer did not answer with a JSON array of questions and answers.") from None
     if not found or not all(turn.question and turn.answer for turn in found):
         raise InvalidInput("the writer left a question or an answer empty.")
     return found
+
+
+def _said(value: object) -> str:
+    """Text that can be written, without the sign for a picture. Raises `TypeError`, `ValueError`."""
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    value.encode()
+    return value.replace("<image>", "").strip()
 
 
 def _boxes(picture: Captioned) -> list[str]:
@@ -237,7 +264,10 @@ def _boxes(picture: Captioned) -> list[str]:
         return [f"{each.get('label', 'thing')}: {each.get('box')}" for each in told if isinstance(each, dict)]
     if not picture.about.get("scene"):
         return []
-    made, _ = scene_of(picture)
+    try:
+        made, _ = scene_of(picture)
+    except InvalidInput:        # somebody else's column
+        return []
     found = []
     for thing in made.things:
         x, y = CENTRES[thing.position]

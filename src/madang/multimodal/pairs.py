@@ -303,7 +303,7 @@ def _caption(row: dict[str, Any], column: str, source: Path) -> str:
 
 
 def _rest(row: dict[str, Any]) -> dict[str, Any]:
-    kept = (str, int, float, bool)
+    kept = (str, int, float, bool, list)
     return {
         name: value
         for name, value in row.items()

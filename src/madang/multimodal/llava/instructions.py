@@ -43,8 +43,8 @@ def _entries(path: Path) -> list[Any]:
         if text.lstrip().startswith("["):
             found: list[Any] = json.loads(text)
             return found
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
-    except (ValueError, OSError) as error:
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except (ValueError, OSError, RecursionError) as error:
         raise Unreadable(f"{path} is neither a JSON array nor JSON Lines: {error}.") from None
 
 

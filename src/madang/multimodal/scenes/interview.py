@@ -51,4 +51,4 @@ def interview(
 
 def _first(text: str) -> str:
     """The first word, without marks."""
-    return (text.split() or [""])[0].strip(".,!").lower()
+    return (text.split() or [""])[0].strip(".,!:;").lower()

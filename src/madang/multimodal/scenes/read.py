@@ -46,14 +46,18 @@ def kept(wanted: Claim, shown: Claim) -> dict[str, list[bool]]:
             found[name] = [getattr(wanted, name) == getattr(shown, name)]
     slots: list[Part] = [*shown.things, *[Part()] * (len(wanted.things) - len(shown.things))]
     asked = [[name for name in THING if getattr(part, name) is not None] for part in wanted.things]
-    best = max(permutations(slots, len(wanted.things)), key=lambda order: sum(
-        getattr(part, name) == getattr(thing, name)
-        for part, thing, names in zip(wanted.things, order, asked, strict=True) for name in names))
-    for part, thing, names in zip(wanted.things, best, asked, strict=True):
-        for name in names:
-            found.setdefault(name, []).append(getattr(part, name) == getattr(thing, name))
+    tables = ([[getattr(part, name) == getattr(thing, name) for name in names]
+               for part, thing, names in zip(wanted.things, order, asked, strict=True)]
+              for order in permutations(slots, len(wanted.things)))
+    # Of matchings that are as good, always the same one, in whatever order things are described.
+    best = max(tables, key=lambda table: (sum(map(sum, table)), table))
+    for row, names in zip(best, asked, strict=True):
+        for right, name in zip(row, names, strict=True):
+            found.setdefault(name, []).append(right)
     return found
 
+
+_AFTER = "[이가은는을를과와의도만에인]|입니다|처럼|하고|이나"       # may follow a word of Korean that is meant
 
 _VALUES = {
     "background": BACKGROUNDS,
@@ -80,7 +84,9 @@ def _words(language: Language, attribute: str) -> Mapping[str, str]:
 @cache
 def _pattern(language: Language, attribute: str) -> re.Pattern[str]:
     words = "|".join(re.escape(word) for word in _words(language, attribute))
-    return re.compile(rf"(?<![a-z가-힣])(?:{words})(?![a-z])" if language == "en" else rf"(?<![가-힣])(?:{words})")
+    if language == "en":
+        return re.compile(rf"(?<![a-z가-힣])(?:{words})(?![a-z])")
+    return re.compile(rf"(?<![가-힣])(?:{words})(?=$|[^가-힣]|{_AFTER})")
 
 
 def _first(text: str, language: Language, attribute: str) -> str | None:

@@ -118,10 +118,17 @@ class Talk:
         """One that is true of the scene, and one that is true of a scene that differs in one respect, but not of it."""
         true = partly(made, self.generator)
         while True:
-            for other in variants(made, self.generator, 4):
+            for other in self._others(made):
                 claim = partly(other, self.generator)
                 if not truth([claim], [made])[0, 0]:
                     return true, claim
+
+    def _others(self, made: Scene) -> list[Scene]:
+        """Scenes that differ in one respect; any other one where each of these has a pair that is kept back."""
+        try:
+            return variants(made, self.generator, 4)
+        except ValueError:
+            return [scene(int(self.generator.integers(2**40)))]
 
     def true_or_not(self, claim: Claim, right: bool) -> tuple[str, str]:
         """The question whether a claim is true, and its answer."""
@@ -137,15 +144,19 @@ class Talk:
         """A request for a picture that is described."""
         made = scene(int(self.generator.integers(2**40)))
         claim = whole(made) if self.generator.random() < 0.7 else partly(made, self.generator)
-        said = say(claim, self.generator, self.language)
+        said = say(claim, self.generator, self.language, plain=True)
         return Wanted(self.ask("draw", said=said), claim, said)
 
     def changed(self, made: Scene) -> Wanted:
-        """A request for a picture that is like one that is shown, but for what is asked."""
-        while True:
+        """A request for a picture that is like one that is shown, but for what is asked.
+
+        Raises `ValueError` where each of these has a pair that is kept back.
+        """
+        for _ in range(1000):
             request, other = _CHANGES[int(self.generator.integers(len(_CHANGES)))](self, made)
             if other is not None and not kept_back(other):
                 return Wanted(request, whole(other), say(whole(other), None, self.language))
+        raise ValueError("made: whatever is changed, a pair that is kept back remains.")
 
     def named(self, thing: Thing, *, position: bool = False) -> str:
         """A thing in words."""

@@ -145,9 +145,16 @@ def corpus(count: int = 4000) -> Iterator[str]:
             yield prompt(made, seed, language)
 
 
-def say(claim: Claim, generator: np.random.Generator | None = None, language: Language = "en") -> str:
-    """A claim in words: the usual ones where no generator is given."""
-    return (_English if language == "en" else _Korean)(VOCABULARIES[language], generator).say(claim)
+def say(
+    claim: Claim,
+    generator: np.random.Generator | None = None,
+    language: Language = "en",
+    *,
+    plain: bool = False,
+) -> str:
+    """A claim in words: the usual ones where no generator is given. `plain`: without words such as "a picture of"."""
+    speaker = (_English if language == "en" else _Korean)(VOCABULARIES[language], generator)
+    return speaker.say(claim, plain=plain)
 
 
 class _Speaker:
@@ -168,10 +175,10 @@ class _Speaker:
 
 
 class _English(_Speaker):
-    def say(self, claim: Claim) -> str:
+    def say(self, claim: Claim, *, plain: bool = False) -> str:
         place = " ".join(filter(None, (self.word("background", claim.background), self.word("time", claim.time))))
         things = self._things(claim)
-        form = self.one(("plain", "place first", "picture", "tags"))
+        form = "plain" if plain else self.one(("plain", "place first", "picture", "tags"))
         if form == "tags" and claim.things:
             words = [
                 *(self._tag(part) for part in claim.things),
@@ -218,9 +225,9 @@ class _English(_Speaker):
 
 
 class _Korean(_Speaker):
-    def say(self, claim: Claim) -> str:
+    def say(self, claim: Claim, *, plain: bool = False) -> str:
         place = self._place(claim)
-        form = self.one(("plain", "sentence", "picture", "tags"))
+        form = "plain" if plain else self.one(("plain", "sentence", "picture", "tags"))
         if not claim.things:
             shapes = "" if claim.count is None else f"도형 {self.words.count[claim.count]} 개"
             return ", ".join(filter(None, (place, shapes))) or "그림"
