@@ -41,9 +41,9 @@ def options(doc: str | None, **more: tuple[type, Any]) -> argparse.Namespace:
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, (kind, default) in more.items():
         if kind is bool:
-            made.add_argument(f"--{name}", action="store_true")
+            made.add_argument(f"--{name.replace('_', '-')}", action="store_true")
         else:
-            made.add_argument(f"--{name}", type=kind, default=default)
+            made.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default)
     return made.parse_args(sys.argv[1:])
 
 

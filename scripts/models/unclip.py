@@ -17,7 +17,7 @@ FOLDER = CACHE / "unclip"
 
 
 def main() -> None:
-    chosen = options(__doc__, steps=(int, 6200), prior_steps=(int, 4000), threads=(int, 0), groups=(int, 20_000))
+    chosen = options(__doc__, steps=(int, 6200), prior_steps=(int, 3000), threads=(int, 0), groups=(int, 20_000))
     wish = Wish(FOLDER, groups=chosen.groups, every=250, pool=POOL,
                 prior=prior.Recipe(steps=chosen.prior_steps, threads=chosen.threads),
                 decoder=decoder.Recipe(steps=chosen.steps, batch=64, warmup=200, weight_decay=0.01, threads=chosen.threads))
