@@ -251,6 +251,7 @@ def save_kandinsky(folder: Path) -> Path:
         projection_dim=32))
     prior = PriorTransformer(num_attention_heads=2, attention_head_dim=12, embedding_dim=32, num_layers=1, num_embeddings=16,
                              additional_embeddings=4)
+    prior.clip_std.data.fill_(1)              # else it imagines nothing
     unet = UNet2DConditionModel(
         in_channels=4, out_channels=8, addition_embed_type="image", block_out_channels=(8, 16), layers_per_block=1,
         down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"), norm_num_groups=4,

@@ -242,7 +242,7 @@ class Workspace:
     def roundtrip_image(self, image: Path, *, prompt: str | None = None, collection: str | None = None,
                         describe: str | None = None, draw: str | None = None, seed: int = 0,
                         ways: Sequence[Way] = WAYS, question: str = DESCRIBE,
-                        progress: Callable[[str], None] = lambda _: None) -> Kept:
+                        progress: Callable[[str], None] | None = None) -> Kept:
         """Describe a picture, draw it again from words, and compare (see `madang.multimodal.roundtrip`). It is kept.
 
         Args:
@@ -252,7 +252,7 @@ class Workspace:
             progress: called with what is being done.
         """
         return self.roundtrips.run(image, prompt=prompt, collection=collection, describer=describe, painter=draw,
-                                   seed=seed, ways=ways, question=question, told=progress)
+                                   seed=seed, ways=ways, question=question, told=progress or (lambda _: None))
 
     def draw_image(self, prompt: str, *, model: str | None = None,
                    options: DrawOptions | None = None) -> list[Drawing]:
