@@ -253,11 +253,13 @@ class CachedImages:
         options = options or DrawOptions()
 
         def ask() -> bytes:
-            return json.dumps([[b64encode(each.data).decode(), each.media_type, each.prompt]
+            return json.dumps([[b64encode(each.data).decode(), each.media_type, each.prompt,
+                                [b64encode(frame).decode() for frame in each.frames]]
                                for each in self._model.draw(prompt, options)]).encode()
 
         raw = _kept(self._cache, Request("draw", self._identity, [prompt, options], prompt), ask)
-        return [Drawing(b64decode(data), media_type, revised) for data, media_type, revised in json.loads(raw)]
+        return [Drawing(b64decode(data), media_type, revised, tuple(b64decode(frame) for frame in frames))
+                for data, media_type, revised, frames in json.loads(raw)]
 
 
 def _sparse(piece: Delta) -> dict[str, Any]:

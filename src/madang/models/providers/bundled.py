@@ -94,7 +94,7 @@ def _seer(model: str) -> ChatModel:
     except ImportError:
         raise MissingDependency(f"bundled/{model}", extra="transformers",
                                 instead='Or name a service that sees: "SERVICE/MODEL"') from None
-    return DrawingChat(f"bundled/{model}", FOLDER / model, Local(), lambda: _drawer(DRAWERS[0]))
+    return DrawingChat(f"bundled/{model}", str(FOLDER / model), Local(), lambda: _drawer(DRAWERS[0]))
 
 
 def _drawer(model: str) -> UnclipImages:

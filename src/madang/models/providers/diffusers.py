@@ -38,11 +38,12 @@ class DiffusersProvider:
         """A pipeline of diffusers, or an unCLIP that was trained here; see `weights.folder_of` for names and errors."""
         from madang.models.providers.unclip import is_unclip
 
-        if is_unclip(model):
+        folder = Path(model).expanduser()
+        if is_unclip(folder):
             from madang.models.providers.seers import seer_of
             from madang.models.providers.unclip_images import UnclipImages
 
-            return UnclipImages(f"{_HOME}/{model}", Path(model), seer_of, self._local)
+            return UnclipImages(f"{_HOME}/{model}", folder, seer_of, self._local)
         return DiffusersImages(model, self._local)
 
     def chat_model(self, model: str) -> ChatModel:

@@ -28,9 +28,9 @@ from madang.models.providers.unclip_images import UnclipImages
 class DrawingChat(TransformersChat):
     """A `ChatModel`. `painter` gives who draws, when it is first needed."""
 
-    def __init__(self, name: str, folder: Path, local: Local, painter: Callable[[], UnclipImages]) -> None:
+    def __init__(self, name: str, folder: str | Path, local: Local, painter: Callable[[], UnclipImages]) -> None:
         super().__init__(name, str(folder), local)
-        self._folder, self._painter = folder, painter
+        self._folder, self._painter = Path(folder), painter
         self._output: OutputProjector | None = None
 
     def _answer(self, loaded: Loaded, inputs: dict[str, Any], tokens: Iterator[list[int]], most: int,

@@ -45,7 +45,7 @@ class TransformersProvider:
         from madang.models.providers.seers import FOLDER, seer_of
         from madang.models.providers.unclip_images import UnclipImages
 
-        return DrawingChat(f"{_HOME}/{model}", Path(model), self._local,
+        return DrawingChat(f"{_HOME}/{model}", model, self._local,
                            lambda: UnclipImages("bundled/unclip", FOLDER / "unclip", seer_of, self._local))
 
     def image_embedder(self, model: str) -> ImageEmbedder:

@@ -91,8 +91,9 @@ class Decoder:
         after each step, like the result. `chance`: of a scheduler that adds noise on the way, as DDPM's does.
         """
         self.scheduler.set_timesteps(steps)
-        now = noise * self.scheduler.init_noise_sigma
-        for at in self.scheduler.timesteps:
+        now = clean = noise * self.scheduler.init_noise_sigma
+        # One more may come out of the library's rounding.
+        for at in self.scheduler.timesteps[:steps]:
             times = at.expand(len(now))
             clean = self.clean(now, times, vectors)
             if guidance != 1.0:
@@ -103,7 +104,7 @@ class Decoder:
                 seen(pixels(clean))
             more = {"generator": chance} if chance is not None else {}
             now = self.scheduler.step(clean, at, now, **more).prev_sample
-        return pixels(now)
+        return pixels(clean)
 
     def noise(self, count: int, seed: int) -> Tensor:
         """For `count` pictures; the first of them are the same for any count."""
@@ -145,11 +146,11 @@ class Prior:
     def imagine(self, texts: Tensor, noise: Tensor, *, steps: int = 10) -> Tensor:
         """Unit vectors (n, dim) of pictures for unit vectors of texts (n, dim)."""
         self.scheduler.set_timesteps(steps)
-        now = noise
-        for at in self.scheduler.timesteps:
+        now = clean = noise
+        for at in self.scheduler.timesteps[:steps]:
             clean = self.clean(now, at.expand(len(now)), texts)
             now = self.scheduler.step(clean, at, now).prev_sample
-        return normalize(now)
+        return normalize(clean)
 
 
 @dataclass

@@ -115,7 +115,7 @@ class UnclipImages:
         if self._loaded is None:
             loaded = unclip.load(self._folder)
             own = self._folder / loaded.clip
-            reads = self._seer(str(own) if own.is_dir() else loaded.clip)
+            reads = self._seer(str(own.absolute()) if own.is_dir() else loaded.clip)
             width = reads.embed(["a"], "query").shape[1]
             if width != loaded.decoder.dim:
                 raise Corrupt(f"{self._name} draws by vectors of {loaded.decoder.dim} numbers, but its CLIP "

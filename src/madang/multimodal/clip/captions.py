@@ -55,11 +55,11 @@ class Captions:
 
 
 def decoded(
-    pairs: Sequence[Captioned], folder: Path, side: int, progress: Callable[[int], None] | None = None
+    pairs: Sequence[Captioned], folder: Path, side: int, progress: Callable[[int], None] | None = None, least: int = 2
 ) -> tuple[NDArray[np.uint8], list[Captioned], list[tuple[str, str]]]:
     """Pictures, uint8 (n, side, side, 3) of a file in `folder`, what they belong to, names and faults of the broken.
 
-    Raises `InvalidInput` where fewer than two pictures can be read.
+    Raises `InvalidInput` where fewer than `least` pictures can be read.
     """
     settings = PictureSettings(side, side, side)
     broken: list[tuple[str, str]] = []
@@ -78,9 +78,9 @@ def decoded(
         if progress is not None:
             progress(1)
     found.flush()
-    if len(kept) < 2:
+    if len(kept) < least:
         raise InvalidInput(
-            f"data: {len(kept)} of {len(pairs)} pictures can be read; at least 2 are needed.",
+            f"data: {len(kept)} of {len(pairs)} pictures can be read; at least {least} are needed.",
             remedy=broken[0][1] if broken else None,
         )
     return found[: len(kept)], kept, broken

@@ -135,17 +135,21 @@ def pieces(processor: Any, conversation: Conversation) -> list[tuple[str, bool]]
 
 
 def batch(seer: Seer, conversations: Sequence[Conversation], pictures: Tensor) -> Batch:
-    """Padded on the right; a picture's token is there as often as it has patches."""
+    """Padded on the right; a picture's token is there as often as it has patches. What is longer than the model takes
+    is cut at its end."""
     tokenizer, image = seer.processor.tokenizer, seer.processor.image_token
     rows: list[tuple[list[int], list[int]]] = []
     for each in conversations:
         ids: list[int] = []
         labels: list[int] = []
         for text, learnt in pieces(seer.processor, each):
-            found = tokenizer.encode(text.replace(image, image * seer.patches), add_special_tokens=False)
+            # The template puts a picture's mark at the beginning; anywhere else it is a word that somebody wrote.
+            before, mark, after = text.partition(image) if each.picture and not ids else ("", "", text)
+            text = before + mark * seer.patches + after.replace(image, "")
+            found = tokenizer.encode(text, add_special_tokens=False)
             ids += found
             labels += found if learnt else [SILENT] * len(found)
-        rows.append((ids, labels))
+        rows.append((ids[: seer.room], labels[: seer.room]))
     longest = max(len(ids) for ids, _ in rows)
     return Batch(
         torch.tensor([ids + [tokenizer.pad_token_id] * (longest - len(ids)) for ids, _ in rows]),

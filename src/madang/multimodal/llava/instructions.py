@@ -39,7 +39,7 @@ def read_instructions(path: Path) -> list[Captioned]:
 
 def _entries(path: Path) -> list[Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
         if text.lstrip().startswith("["):
             found: list[Any] = json.loads(text)
             return found
@@ -64,7 +64,7 @@ def _one(entry: Any, number: int, path: Path) -> Captioned:
             remedy='Each has "image" and "conversations", human and gpt in turn.',
         ) from None
     picture = path.parent / name
-    if not picture.resolve().is_relative_to(path.parent.resolve()):
+    if "\0" in name or not picture.resolve().is_relative_to(path.parent.resolve()):
         raise InvalidInput(
             f"{path}, entry {number}: {name!r:.200} is outside the file's folder.",
             remedy="Put the pictures beside the file, or below it.",
@@ -83,8 +83,10 @@ class Instructions:
         *,
         seed: int = 0,
         progress: Callable[[int], None] | None = None,
+        least: int = 2,
     ) -> None:
-        self.pictures, kept, self.broken = decoded(found, folder, side, progress)
+        """Raises `InvalidInput` where fewer than `least` pictures can be read."""
+        self.pictures, kept, self.broken = decoded(found, folder, side, progress, least)
         self.turns: list[list[tuple[str, str]]] = [each.about["turns"] for each in kept]
         self.seed = seed
 

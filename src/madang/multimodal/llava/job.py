@@ -110,21 +110,25 @@ def _source(
     wish: Wish, seer: Seer, pair: Pair, training: Path, say: Callable[[str], None]
 ) -> tuple[Source, Callable[[int], dict[str, float]], list[tuple[str, str]]]:
     if wish.data == "scenes":
-        say(f"painting {8 * wish.groups:,} scenes, and their vectors (once)")
+        say(f"painting {8 * wish.groups:,} scenes (once)")
         pool = Pool(wish.pool or training, pair, wish.groups)
         return Scenes(pool, wish.recipe.seed), lambda step: _scenes_look(wish, seer, training, step), []
     found = read_instructions(Path(wish.data))
-    order = np.random.default_rng(0).permutation(len(found))
-    held = max(1, round(HELD_OUT * len(found)))
-    if len(found) - held < 2:
+    # By pictures: what is asked about one that was learnt from tells nothing.
+    names = sorted({each.name for each in found})
+    count = max(1, round(HELD_OUT * len(names)))
+    away = {names[at] for at in np.random.default_rng(0).permutation(len(names))[:count]}
+    learn, held = ([each for each in found if (each.name in away) is hidden] for hidden in (False, True))
+    if len(learn) < 2 or len(names) - count < 2:
         raise InvalidInput(
             f"data: {wish.data} has {len(found)} conversations, too few to hold some back.",
             remedy="Give at least 30 or so.",
         )
     say(f"reading {len(found):,} pictures")
-    source = Instructions([found[at] for at in order[held:]], training, seer.side, seed=wish.recipe.seed)
-    others = Instructions([found[at] for at in np.tile(order[:held], 2 // held + 1)], training, seer.side)
-    return source, lambda step: _instructions_look(others, seer, training, step), source.broken + others.broken
+    source = Instructions(learn, training, seer.side, seed=wish.recipe.seed)
+    others = Instructions(held, training, seer.side, least=0)
+    broken = source.broken + others.broken
+    return source, lambda step: _instructions_look(others, seer, training, step) if len(others) else {}, broken
 
 
 def _scenes_look(wish: Wish, seer: Seer, training: Path, step: int) -> dict[str, float]:

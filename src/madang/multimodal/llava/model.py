@@ -33,6 +33,16 @@ class Seer:
     output: OutputProjector | None = None
 
     @property
+    def core(self) -> Any:
+        """The LLaVA itself, where low-rank updates are wrapped around it, too."""
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+
+    @property
+    def room(self) -> int:
+        """Tokens of a conversation at most."""
+        return int(self.model.config.text_config.max_position_embeddings)
+
+    @property
     def side(self) -> int:
         """Pixels of a picture's side as the model takes it."""
         return int(self.model.config.vision_config.image_size)
@@ -125,7 +135,10 @@ def load(name: str, *, download: bool = True) -> Seer:
 
 
 def small(pair: Pair, *, width: int = 192, layers: int = 5, vocabulary: int = VOCABULARY, seed: int = 0) -> Seer:
-    """Two and a half million parameters beside the tower of `pair`, which must be a CLIP."""
+    """Two and a half million parameters beside the tower of `pair`. Raises `InvalidInput` where that is no CLIP."""
+    if pair.kind != "clip":
+        raise InvalidInput("clip: a small LLaVA stands on the tower of a CLIP, and this is a SigLIP.",
+                           remedy='Name a CLIP, for example "openai/clip-vit-base-patch32".')
     from transformers import LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
 
     tokenizer = tokens.fast(tokens.trained(tokens.corpus(), vocabulary))

@@ -38,10 +38,14 @@ class Recipe(training.Recipe):
     align: int = 200
     draw: float = 1.0
 
+    def lasts(self, stage: Stage) -> int:
+        """How many steps a stage has; one without is left out."""
+        return {"language": self.language, "align": self.align, "instruct": self.steps}[stage]
+
     def of(self, stage: Stage) -> Recipe:
         """For one stage."""
-        steps = {"language": self.language, "align": self.align, "instruct": self.steps}[stage]
-        return replace(self, steps=max(1, steps), warmup=min(self.warmup, max(1, steps // 5)))
+        steps = self.lasts(stage)
+        return replace(self, steps=steps, warmup=min(self.warmup, max(1, steps // 5)))
 
 
 def train(
@@ -59,6 +63,8 @@ def train(
     """Train `seer` in place, stage by stage; each goes on from its own checkpoint. Pictures are drawn by vectors of
     `pair`."""
     for stage in STAGES:
+        if not recipe.lasts(stage):
+            continue
         told = tell(stage) if tell is not None else None
         task = Talking(seer, pair, source, recipe, stage)
         training.train(
@@ -77,9 +83,10 @@ class Talking:
 
     def __init__(self, seer: Seer, pair: Pair, source: Source, recipe: Recipe, stage: Stage) -> None:
         self.seer, self.pair, self.source, self.recipe, self.stage = seer, pair, source, recipe, stage
-        inner = seer.model.model
+        inner = seer.core.model
         inner.vision_tower.requires_grad_(False)
-        inner.language_model.requires_grad_(stage != "align")
+        if seer.core is seer.model:     # else low-rank updates are trained in place of it
+            inner.language_model.requires_grad_(stage != "align")
         inner.multi_modal_projector.requires_grad_(stage != "language")
         if seer.output is not None:
             seer.output.requires_grad_(stage == "instruct")
@@ -94,7 +101,7 @@ class Talking:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.bfloat16):
             states = self._states(made)
             learnt = made.labels[:, 1:] != SILENT
-            scores = self.seer.model.lm_head(states[:, :-1][learnt])
+            scores = self.seer.core.lm_head(states[:, :-1][learnt])
         loss = cross_entropy(scores.float(), made.labels[:, 1:][learnt])
         if made.wanted and self.seer.output is not None:
             loss = loss + self.recipe.draw * self._drawn(made, states)
@@ -106,7 +113,7 @@ class Talking:
     def _states(self, made: Batch) -> Tensor:
         """The last hidden states (n, longest, hidden)."""
         pictures = {} if not len(made.pictures) else {"pixel_values": self.seer.pixels(made.pictures.numpy())}
-        found = self.seer.model.model(input_ids=made.ids, attention_mask=made.mask, use_cache=False, **pictures)
+        found = self.seer.core.model(input_ids=made.ids, attention_mask=made.mask, use_cache=False, **pictures)
         return found.last_hidden_state
 
     def _drawn(self, made: Batch, states: Tensor) -> Tensor:
