@@ -823,7 +823,7 @@ def test_a_small_one_from_nothing_on_scenes(short: None, clip_folder: Path, pair
     assert all(0 <= value <= 1 for value in found.scores.values())
     assert seen == [("language", 1), ("language", 2), ("align", 1), ("align", 2), *(("instruct", step) for step in (1, 2, 3))]
     assert [line.partition(":")[0] for line in said] == [
-        "painting 16 scenes, and their vectors (once)", "training", "stage", "stage", "stage", "saving"]
+        "painting 16 scenes (once)", "training", "stage", "stage", "stage", "saving"]
     inside = tmp_path / "out" / "training"
     history = [json.loads(line) for line in (inside / "instruct" / HISTORY).read_text().splitlines()]
     assert [line["step"] for line in history] == [2, 3]
