@@ -168,7 +168,7 @@ def _trainer(command: _Command) -> _Command:
     "Default: a small one from nothing.",
 )
 @click.option("--lora", default=0, metavar="RANK", help="Low-rank updates of this rank instead of training everything.")
-@click.option("--steps", default=4000, show_default=True, type=click.IntRange(min=1), help="Of the stage of conversations.")
+@click.option("--steps", default=4000, show_default=True, type=click.IntRange(min=1), help="Of conversations.")
 @click.option("--batch", default=48, show_default=True, type=click.IntRange(min=2), help="Conversations in a step.")
 @click.option(
     "--language-steps",
