@@ -18,7 +18,7 @@ FOLDER = CACHE / "llava"
 
 def main() -> None:
     chosen = options(__doc__, steps=(int, 3000), threads=(int, 0), groups=(int, 20_000))
-    found = run(Wish(FOLDER, groups=chosen.groups, every=250, pool=POOL, recipe=Recipe(steps=chosen.steps, claims=800, threads=chosen.threads)),
+    found = run(Wish(FOLDER, groups=chosen.groups, every=250, pool=POOL, recipe=Recipe(steps=chosen.steps, threads=chosen.threads)),
                 tell=teller(), say=lambda line: print(line, flush=True))
     print({name: round(value, 4) for name, value in found.scores.items()})
 

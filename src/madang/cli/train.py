@@ -168,7 +168,7 @@ def _trainer(command: _Command) -> _Command:
     "Default: a small one from nothing.",
 )
 @click.option("--lora", default=0, metavar="RANK", help="Low-rank updates of this rank instead of training everything.")
-@click.option("--steps", default=4000, show_default=True, type=click.IntRange(min=1), help="Of conversations.")
+@click.option("--steps", default=4000, show_default=True, type=click.IntRange(min=1), help="Of the last stage.")
 @click.option("--batch", default=48, show_default=True, type=click.IntRange(min=2), help="Conversations in a step.")
 @click.option(
     "--language-steps",
@@ -181,13 +181,6 @@ def _trainer(command: _Command) -> _Command:
     default=None,
     type=click.IntRange(min=0),
     help="Of the stage that teaches the projector. Default: 200 from nothing, else 0.",
-)
-@click.option(
-    "--claim-steps",
-    default=None,
-    type=click.IntRange(min=0),
-    help="Of a last stage, about what is true of a scene and what is not. "
-    "Default: 800 from nothing on scenes, else 0.",
 )
 @click.option(
     "--learning-rate",
@@ -206,7 +199,6 @@ def llava(
     batch: int,
     language_steps: int | None,
     align_steps: int | None,
-    claim_steps: int | None,
     learning_rate: float | None,
     clip: str,
     pool: Path | None,
@@ -219,9 +211,8 @@ def llava(
 ) -> int:
     """Train a model that describes pictures and answers questions about them (LLaVA) into the folder OUT.
 
-    Two stages, as in the paper: the projector alone on captions, then projector and language model on conversations.
-    A small model from nothing learns to speak before them, and to tell what is true after them.
-    OUT gets the model in Hugging Face's format, and training/
+    Two stages, as in the paper: the projector alone on captions, then projector and language model on conversations;
+    before them, a small model from nothing learns to speak. OUT gets the model in Hugging Face's format, and training/
     with checkpoints, the scores on what is held out, and what it says of some pictures (sheet.png).
 
     \b
@@ -241,7 +232,6 @@ def llava(
         threads=threads,
         language=(0 if start else 300) if language_steps is None else language_steps,
         align=(0 if start else 200) if align_steps is None else align_steps,
-        claims=(0 if start or data != "scenes" else 800) if claim_steps is None else claim_steps,
     )
     with _Bar(quiet=as_json) as bar:
         found = run(Wish(out, start, clip, data, recipe, groups, lora, every, pool), tell=bar.part, say=_say(as_json))

@@ -17,11 +17,10 @@ from madang.multimodal.llava.model import Seer
 from madang.multimodal.scenes.talk import Talk
 from madang.multimodal.scenes.words import LANGUAGES
 
-Stage: TypeAlias = Literal["language", "align", "instruct", "claims"]
-STAGES: tuple[Stage, ...] = ("language", "align", "instruct", "claims")
+Stage: TypeAlias = Literal["language", "align", "instruct"]
+STAGES: tuple[Stage, ...] = ("language", "align", "instruct")
 SILENT = -100  # torch's ignore_index
 ALIKE = 4
-_CLAIMS = 6  # about one picture
 
 
 @dataclass(slots=True)
@@ -89,9 +88,6 @@ class Scenes:
         if stage == "align":
             turn = talk.turn(made, "caption")
             return Conversation([(turn.question, turn.answer)])
-        if stage == "claims" and generator.random() < 0.7:
-            asked = [bool(each) for each in generator.random(_CLAIMS) < 0.5]
-            return Conversation([talk.true_or_not(talk.claims(made)[0 if true else 1], true) for true in asked])
         turns = [(turn.question, turn.answer) for turn in talk.turns(made, 1 + int(generator.integers(3)))]
         chance = generator.random()
         if stage == "language":
@@ -102,11 +98,11 @@ class Scenes:
             return Conversation([(turns[0][0], talk.phrases.no_picture)], picture=False)
         picture = "".join(PICTURE)
         if chance < 0.88:
-            wanted = talk.wanted()
-            return Conversation([(wanted.request, picture)], picture=False, wanted=wanted.said)
-        wanted = talk.changed(made)
+            asked = talk.wanted()
+            return Conversation([(asked.request, picture)], picture=False, wanted=asked.said)
+        asked = talk.changed(made)
         before = turns[:1] if generator.random() < 0.3 else []
-        return Conversation([*before, (wanted.request, picture)], wanted=wanted.said)
+        return Conversation([*before, (asked.request, picture)], wanted=asked.said)
 
 
 def _long(conversation: Conversation) -> float:

@@ -2,10 +2,8 @@
 
 1. "language": the language model alone, on what is said without pictures. A real one comes trained.
 2. "align": the projector alone, on captions; tower and language model are frozen.
-3. "instruct": projector and language model, on conversations; here also on requests to draw, for which the states of
-   a picture's tokens are mapped to the vector of the text that asks for it.
-4. "claims": the same, mostly on claims of which half are true, six about each picture. Yes or no is one word, and
-   drowns among captions.
+3. "instruct": projector and language model, on conversations; here also on requests to draw, for which the states of a
+   picture's tokens are mapped to the vector of the text that asks for it.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from madang.multimodal.training import Tell
 
 @dataclass(frozen=True)
 class Recipe(training.Recipe):
-    """`steps` are those of "instruct"; the other stages have their own. `draw`: weight of drawing's loss."""
+    """`steps` are of the last stage; `language` and `align` those of the others. `draw`: weight of drawing's loss."""
 
     steps: int = 4000
     batch: int = 48
@@ -38,20 +36,16 @@ class Recipe(training.Recipe):
     weight_decay: float = 0.02
     language: int = 300
     align: int = 200
-    claims: int = 0
     draw: float = 1.0
 
     def lasts(self, stage: Stage) -> int:
         """How many steps a stage has; one without is left out."""
-        return {"language": self.language, "align": self.align, "instruct": self.steps, "claims": self.claims}[stage]
+        return {"language": self.language, "align": self.align, "instruct": self.steps}[stage]
 
     def of(self, stage: Stage) -> Recipe:
         """For one stage."""
         steps = self.lasts(stage)
-        found = replace(self, steps=steps, warmup=min(self.warmup, max(1, steps // 5)))
-        if stage != "claims":
-            return found
-        return replace(found, batch=max(2, self.batch // 2), learning_rate=self.learning_rate / 2)
+        return replace(self, steps=steps, warmup=min(self.warmup, max(1, steps // 5)))
 
 
 def train(
@@ -77,7 +71,7 @@ def train(
             task,
             recipe.of(stage),
             folder / stage,
-            look=look if stage in ("instruct", "claims") else None,
+            look=look if stage == "instruct" else None,
             every=every,
             about={**(about or {}), "stage": stage},
             tell=told,
@@ -95,7 +89,7 @@ class Talking:
             inner.language_model.requires_grad_(stage != "align")
         inner.multi_modal_projector.requires_grad_(stage != "language")
         if seer.output is not None:
-            seer.output.requires_grad_(stage in ("instruct", "claims"))
+            seer.output.requires_grad_(stage == "instruct")
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -103,7 +97,7 @@ class Talking:
         return found if self.seer.output is None else {**found, "output": self.seer.output}
 
     def loss(self, step: int) -> Tensor:
-        made = batch(self.seer, *self.source.conversations(step, self.recipe.of(self.stage).batch, self.stage))
+        made = batch(self.seer, *self.source.conversations(step, self.recipe.batch, self.stage))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.recipe.bfloat16):
             states = self._states(made)
             learnt = made.labels[:, 1:] != SILENT
