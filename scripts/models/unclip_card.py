@@ -85,8 +85,9 @@ in diffusers' formats. It exists so that drawing runs offline, through the same 
     make models        # runs: python scripts/models/unclip.py && python scripts/models/unclip_card.py
 
 On 160,000 scenes of the split "train", seed 0, one core (torch, bfloat16): the prior {found['prior_steps']:,} steps of 256 in {found['prior_minutes']:.0f} minutes, with prompts
-of both languages; the decoder {found['decoder_steps']:,} steps of 64 in {found['decoder_minutes']:.0f} minutes, a tenth of them from nothing, for guidance. The decisions
-are in `docs/decisions/0016-llava-and-unclip.md`.
+of both languages; the decoder {found['decoder_steps']:,} steps of 64 in {found['decoder_minutes']:.0f} minutes, a tenth of them from nothing, for guidance. The prior's
+learning rate fell at first as for 3,000 steps, from step 1,250 on as for 1,900. The decisions are in
+`docs/decisions/0016-llava-and-unclip.md`.
 
 ## What it draws
 

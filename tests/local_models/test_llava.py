@@ -402,7 +402,7 @@ def test_a_stage_goes_on_exactly_where_it_was(untaught: Seer, pair: Pair, scenes
 
 
 def test_the_whole_training_goes_on_exactly_where_it_was(untaught: Seer, pair: Pair, scenes: Scenes, tmp_path: Path) -> None:
-    """Stopped after each stage, and in the middle of the last one."""
+    """Stopped within each stage, and at its end."""
     recipe = Recipe(steps=4, batch=6, language=2, align=2, warmup=1, threads=1)
     looks: list[tuple[str, int]] = []
 
@@ -896,6 +896,37 @@ def test_low_rank_updates_change_little_and_save_a_whole_model(folder: Path, cli
     assert after.answers(list(WALLS[:1]), ["What is it?"])
 
 
+@pytest.mark.xfail(strict=True, reason="job.py: low-rank updates begin before there is a seed")
+def test_low_rank_updates_begin_as_their_seed_says(folder: Path, clip_folder: Path, walls: Path, tmp_path: Path) -> None:
+    wish = Wish(tmp_path, start=str(folder), clip=str(clip_folder), data=str(walls), recipe=_recipe(language=0, align=0), lora=2, every=3)
+    found = []
+    for name in "ab":
+        torch.manual_seed(ord(name))                       # whatever was drawn before in this process
+        run(replace(wish, out=tmp_path / name))
+        found.append(weights(load(str(tmp_path / name))))
+    assert not changed(*found)
+
+
+@pytest.mark.xfail(strict=True, reason="train.py: low-rank updates are trained in the stage of the projector, too")
+def test_the_projector_is_aligned_alone_where_updates_are_of_low_rank_too(folder: Path, clip_folder: Path, walls: Path,
+                                                                          tmp_path: Path) -> None:
+    """Stopped after that stage, so that it can be seen what it has changed."""
+    wish = Wish(tmp_path / "out", start=str(folder), clip=str(clip_folder), data=str(walls), lora=2, every=9,
+                recipe=_recipe(language=0, align=2, learning_rate=0.01))
+
+    def tell(stage: Stage) -> Callable[[Told], None]:
+        if stage == "instruct":
+            raise KeyboardInterrupt
+        return lambda _: None
+
+    with pytest.raises(KeyboardInterrupt):
+        run(wish, tell=tell)
+    found = torch.load(tmp_path / "out" / "training" / "align" / CHECKPOINT, weights_only=True)["modules"]["model"]
+    updates = [value for name, value in found.items() if "lora_B" in name]
+    assert updates
+    assert not any(value.any() for value in updates)       # as they begin: no update
+
+
 def test_what_cannot_be_trained_is_told(short: None, clip_folder: Path, folder: Path, told: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="--from"):
         run(Wish(tmp_path / "out", clip=str(clip_folder), lora=4))
@@ -933,6 +964,7 @@ def test_no_picture_is_both_learnt_and_asked_about(short: None, clip_folder: Pat
     assert not made[0] & made[1]
 
 
+@pytest.mark.xfail(strict=True, reason="job.py: a broken picture is reported for each conversation about it")
 def test_a_broken_picture_is_reported_once_and_costs_only_itself(short: None, clip_folder: Path, tmp_path: Path) -> None:
     """Whichever of ten it is: one is held back."""
     for broken in range(10):
@@ -940,7 +972,7 @@ def test_a_broken_picture_is_reported_once_and_costs_only_itself(short: None, cl
         place.mkdir()
         for at in range(10):
             (place / f"{at}.png").write_bytes(b"broken" if at == broken else coded(Pictures.fromarray(WALLS[at % 3])))
-        told = lines(place / "told.jsonl", *(conversation(f"{at}.png") for at in range(10)))
+        told = lines(place / "told.jsonl", *(conversation(f"{at}.png", answer=answer) for at in range(10) for answer in "ab"))
         found = run(Wish(place / "out", clip=str(clip_folder), data=str(told), recipe=_recipe(steps=1, language=1, align=1), small=TINY))
         assert [name for name, _ in found.broken] == [f"{broken}.png"]
 

@@ -158,7 +158,7 @@ def test_naming_a_model_loads_no_heavy_library() -> None:
 
 def test_the_provider_lists_what_it_offers() -> None:
     provider = BundledProvider()
-    assert provider.models() == ["minilm", "static", "clip", "reader", "reranker"]
+    assert provider.models() == ["minilm", "static", "clip", "reader", "reranker", "llava", "unclip"]
     with pytest.raises(NotFound, match="Known: minilm, static"):
         provider.embedder("huge")
     with pytest.raises(NotFound, match="Known: reader"):
