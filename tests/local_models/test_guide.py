@@ -15,6 +15,7 @@ _FENCE = re.compile(r"^```(sh|py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ELSEWHERE = ("madang train", "--writer")
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("language", ["en", "ko"])
 def test_the_page_runs_from_top_to_bottom(language: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

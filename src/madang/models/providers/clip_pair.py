@@ -19,6 +19,7 @@ from madang.models.folder import checked_texts
 from madang.models.pictures import PictureSettings, checked_picture, shaped
 from madang.models.protocol import EmbedKind, Picture, Progress, Vectors
 from madang.models.providers import weights
+from madang.models.providers.weights import quiet
 
 _AT_ONCE = 256
 KINDS = {"clip": "clip", "siglip": "siglip", "siglip2": "siglip"}
@@ -111,7 +112,7 @@ class Pair:
 
     def save(self, folder: Path) -> None:
         """In Hugging Face's format."""
-        _quiet()
+        quiet()
         self.model.save_pretrained(folder)
         self.processor.save_pretrained(folder)
 
@@ -130,7 +131,7 @@ def load(name: str, *, download: bool = True, device: str = "") -> Pair:
     from transformers import AutoConfig, AutoModel, AutoProcessor
 
     folder = weights.folder_of(name, download=download)
-    _quiet()
+    quiet()
     try:
         config = AutoConfig.from_pretrained(folder)
         kind = KINDS.get(config.model_type)
@@ -150,13 +151,6 @@ def load(name: str, *, download: bool = True, device: str = "") -> Pair:
             remedy="See whether it is a model of this kind, and complete.",
         ) from error
     return Pair(model.to(device or "cpu").eval(), processor, kind)
-
-
-def _quiet() -> None:
-    """No bars of the library's own: small models load at once, and whoever trains has a bar already."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
 
 
 class HubClip:

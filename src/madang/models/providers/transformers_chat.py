@@ -131,6 +131,7 @@ class Loaded:
         self._name, self._encoding = name, threading.Lock()
         device = local.device or ("cuda" if torch.cuda.is_available() else "cpu")
         given: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+        weights.quiet()
         try:
             config = AutoConfig.from_pretrained(folder, **given)
             self.sees = hasattr(config, "vision_config")

@@ -92,3 +92,10 @@ def _sha256(path: Path) -> str:
         while block := file.read(_BLOCK):
             found.update(block)
     return found.hexdigest()
+
+
+def quiet() -> None:
+    """No bars of the library transformers: small models load at once, and whoever trains has a bar already."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

@@ -111,6 +111,7 @@ def load(name: str, *, download: bool = True) -> Seer:
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     folder = weights.folder_of(name, download=download)
+    weights.quiet()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
         if config.model_type != "llava":
