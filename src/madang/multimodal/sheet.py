@@ -61,7 +61,9 @@ def png(rows: Sequence[Row], *, side: int = 128, title: str = "") -> bytes:
         for at, cell in enumerate(row.cells):
             left = _MARGIN + at * (side + _GAP)
             sheet.paste(fitted(cell.picture, side), (left, top + _LINE))
-            pen.text((left, top + _LINE + side + 2), _fitting(cell.text, side, 11), fill=(90, 90, 90), font=_font(11))
+            for number, line in enumerate(_lines(cell.text, side, 11)):
+                place = (left, top + _LINE + side + 2 + 14 * number)
+                pen.text(place, line, fill=(90, 90, 90), font=_font(11))
         top += side + 3 * _LINE + _GAP
     out = io.BytesIO()
     sheet.save(out, "PNG", optimize=True)
@@ -121,6 +123,17 @@ def _encoded(picture: Image.Image, side: int) -> str:
     out = io.BytesIO()
     fitted(picture, side).save(out, "PNG")
     return base64.b64encode(out.getvalue()).decode()
+
+
+def _lines(text: str, width: int, size: int) -> list[str]:
+    """The text in two lines at most, broken between words; the second one is cut where it is too long."""
+    font, first = _font(size), ""
+    words = text.split(" ")
+    while words and font.getlength(f"{first} {words[0][:width]}".strip()) <= width:
+        first = f"{first} {words.pop(0)}".strip()
+    if not first:               # not even a word fits
+        return [_fitting(text, width, size)]
+    return [first, _fitting(" ".join(words), width, size)] if words else [first]
 
 
 def _fitting(text: str, width: int, size: int) -> str:
