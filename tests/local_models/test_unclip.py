@@ -42,6 +42,7 @@ from madang.multimodal.scenes.exam import scenes_of
 from madang.multimodal.training import CHECKPOINT, HISTORY, Told
 from madang.multimodal.unclip import decoder, job, prior
 from madang.multimodal.unclip.pairs import Said, Scenes
+from tests.local_models import checkpoints
 from tests.multimodal.seeing import coded, noise
 
 SIDE, DIM = 32, 24                          # of the CLIP that the tests make
@@ -895,6 +896,19 @@ def test_a_strip_is_drawn_whether_answers_are_kept_or_not(unclip_folder: Path, t
     monkeypatch.setenv("MADANG_CACHE_MODE", "on")
     for _ in range(2):
         assert entry(["image", "draw", "a star", "--model", f"diffusers/{unclip_folder}", "--seed", "3", "--steps", "2", "--strip", "s.png"]) == 0
+
+
+def test_a_cache_knows_a_model_that_was_trained_again(unclip_folder: Path, clip_folder: Path, tmp_path: Path,
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MADANG_CACHE_MODE", "on")
+    shutil.copytree(unclip_folder, tmp_path / "drawer")
+    found = []
+    for turn in range(2):
+        with madang.open(tmp_path / "ws") as ws:
+            found.append(ws.draw_image("a star", model=f"diffusers/{tmp_path}/drawer", options=DrawOptions(seed=1, steps=1))[0].data)
+        shutil.copytree(checkpoints.save_unclip(tmp_path / f"other-{turn}", clip_folder, seed=9), tmp_path / "drawer",
+                        dirs_exist_ok=True)
+    assert found[0] != found[1]
 
 
 def test_a_workspace_draws_with_the_model_of_its_settings(unclip_folder: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ none in an answer, and this is what their front ends show.
 from __future__ import annotations
 
 import base64
+import threading
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -30,8 +31,10 @@ class DrawingChat(TransformersChat):
 
     def __init__(self, name: str, folder: str | Path, local: Local, painter: Callable[[], UnclipImages]) -> None:
         super().__init__(name, str(folder), local)
-        self._folder, self._painter = Path(folder), painter
+        self._folder, self._make_painter = Path(folder).expanduser(), painter
         self._output: OutputProjector | None = None
+        self._painter: UnclipImages | None = None
+        self._making = threading.Lock()
 
     def _answer(self, loaded: Loaded, inputs: dict[str, Any], tokens: Iterator[list[int]], most: int,
                 options: ChatOptions) -> Iterator[Delta]:
@@ -44,7 +47,9 @@ class DrawingChat(TransformersChat):
             yield from super()._answer(loaded, inputs, chain([first], tokens), most, options)
             return
         getattr(tokens, "close", lambda: None)()
-        drawing = self._painter().draw_vector(self._vector(loaded, inputs), DrawOptions(seed=options.seed))[0]
+        with self._making:
+            self._painter = self._painter or self._make_painter()
+        drawing = self._painter.draw_vector(self._vector(loaded, inputs), DrawOptions(seed=options.seed))[0]
         data = base64.b64encode(drawing.data).decode()
         yield Delta(f"![picture](data:{drawing.media_type};base64,{data})", model=self.name)
         yield Delta(finish_reason="stop", usage=Usage(inputs["input_ids"].shape[1], len(PICTURE)), model=self.name)

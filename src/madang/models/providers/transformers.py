@@ -39,7 +39,7 @@ class TransformersProvider:
     def _chat(self, model: str) -> TransformersChat:
         from madang.models.providers.output_projector import OUTPUT
 
-        if not (Path(model) / OUTPUT).is_file():
+        if not (Path(model).expanduser() / OUTPUT).is_file():
             return TransformersChat(f"{_HOME}/{model}", model, self._local)
         from madang.models.providers.drawing_chat import DrawingChat
         from madang.models.providers.seers import FOLDER, seer_of

@@ -16,7 +16,7 @@ from PIL import Image
 from madang.base.errors import Corrupt, InvalidInput, ServiceError
 from madang.base.settings import Local
 from madang.models.protocol import Drawing, DrawOptions, SeesAndReads
-from madang.models.providers import unclip, wish
+from madang.models.providers import unclip, weights, wish
 
 STEPS, PRIOR_STEPS, GUIDANCE = 20, 10, 2.0
 
@@ -34,6 +34,11 @@ class UnclipImages:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def signature(self) -> str:
+        """The name and twelve digits of the digest of the files."""
+        return f"{self._name}@{weights.digest(self._folder)[:12]}"
 
     @property
     def side(self) -> int:

@@ -72,7 +72,7 @@ def run(
     pair = load(path_of(wish.start)) if wish.start else model.small(wish.out, seed=wish.recipe.seed, **wish.small)
     source, look, broken = _source(wish, pair, training, say)
     if wish.lora:
-        pair = _adapted(pair, wish.lora)
+        pair = _adapted(pair, wish.lora, wish.recipe.seed)
     say(
         f"training: {sum(each.numel() for each in pair.model.parameters() if each.requires_grad):,} parameters, "
         f"{wish.recipe.steps:,} steps of {wish.recipe.batch}"
@@ -178,9 +178,11 @@ def _captions_look(held: Captions, training: Path) -> Look:
     return look
 
 
-def _adapted(pair: Pair, rank: int) -> Pair:
+def _adapted(pair: Pair, rank: int, seed: int) -> Pair:
     """With low-rank updates of the attention's queries and values in place of training everything."""
+    import torch
     from peft import LoraConfig, get_peft_model
 
+    torch.manual_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=["q_proj", "v_proj"])
     return Pair(get_peft_model(pair.model, config), pair.processor, pair.kind)

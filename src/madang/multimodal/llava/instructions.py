@@ -55,6 +55,7 @@ def _one(entry: Any, number: int, path: Path) -> Captioned:
             (str(asked["value"]).replace(_IMAGE, "").strip(), str(told["value"]).strip())
             for asked, told in zip(said[::2], said[1::2], strict=True)
         ]
+        json.dumps(turns, ensure_ascii=False).encode()       # half a surrogate pair is no text
         kinds = [each["from"] for each in said]
         if not turns or kinds != ["human", "gpt"] * len(turns):
             raise ValueError("turns must be of human and gpt, one after the other")

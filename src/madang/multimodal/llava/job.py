@@ -75,7 +75,7 @@ def run(
     seer = load(path_of(wish.start)) if wish.start else small(pair, seed=wish.recipe.seed, **wish.small)
     source, look, broken = _source(wish, seer, pair, training, say)
     if wish.lora:
-        seer = _adapted(seer, wish.lora)
+        seer = _adapted(seer, wish.lora, wish.recipe.seed)
     say(
         f"training: {sum(each.numel() for each in seer.model.parameters()):,} parameters, "
         f"{wish.recipe.steps:,} steps of {wish.recipe.batch}"
@@ -127,7 +127,7 @@ def _source(
     say(f"reading {len(found):,} pictures")
     source = Instructions(learn, training, seer.side, seed=wish.recipe.seed)
     others = Instructions(held, training, seer.side, least=0)
-    broken = source.broken + others.broken
+    broken = list(dict.fromkeys(source.broken + others.broken))     # once, however much is said of it
     return source, lambda step: _instructions_look(others, seer, training, step) if len(others) else {}, broken
 
 
@@ -158,9 +158,12 @@ def _instructions_look(held: Instructions, seer: Seer, training: Path, step: int
     return {"same words": float(np.mean([text == answer for text, (_, answer) in zip(told, asked, strict=True)]))}
 
 
-def _adapted(seer: Seer, rank: int) -> Seer:
+def _adapted(seer: Seer, rank: int, seed: int) -> Seer:
     """With low-rank updates of the language model's queries and values in place of training everything."""
+    import torch
     from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
 
     config = LoraConfig(
         r=rank, lora_alpha=2 * rank, lora_dropout=0.0, target_modules=r".*language_model.*\.(q_proj|v_proj)"

@@ -85,8 +85,11 @@ class Talking:
         self.seer, self.pair, self.source, self.recipe, self.stage = seer, pair, source, recipe, stage
         inner = seer.core.model
         inner.vision_tower.requires_grad_(False)
-        if seer.core is seer.model:     # else low-rank updates are trained in place of it
+        if seer.core is seer.model:
             inner.language_model.requires_grad_(stage != "align")
+        else:       # low-rank updates are trained in place of it
+            for name, weights in inner.language_model.named_parameters():
+                weights.requires_grad_("lora_" in name and stage != "align")
         inner.multi_modal_projector.requires_grad_(stage != "language")
         if seer.output is not None:
             seer.output.requires_grad_(stage == "instruct")
