@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 
 from madang.multimodal.clip.job import Wish, run
-from madang.multimodal.clip.train import Recipe, Told
+from madang.multimodal.clip.train import Recipe
+from madang.multimodal.training import Told
 
 FOLDER = Path(__file__).resolve().parents[2] / ".cache" / "models" / "clip"
 

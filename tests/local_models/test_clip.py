@@ -27,10 +27,11 @@ from madang.multimodal.clip.batches import SILENT, SLOTS, Batch, Scenes, cells, 
 from madang.multimodal.clip.captions import Captions
 from madang.multimodal.clip.export import export
 from madang.multimodal.clip.loss import contrastive, sigmoid
-from madang.multimodal.clip.train import CHECKPOINT, HISTORY, Recipe, train
+from madang.multimodal.clip.train import Recipe, train
 from madang.multimodal.pairs import read_pairs
 from madang.multimodal.scenes import corpus, paint, prompt, scene
 from madang.multimodal.scenes.dataset import write
+from madang.multimodal.training import CHECKPOINT, HISTORY
 from tests.multimodal.seeing import coded, noise
 
 SMALL = {"side": 32, "patch": 8, "width": 64, "layers": 1, "text_layers": 1, "dim": 24, "vocabulary": 700}
