@@ -26,7 +26,7 @@ from madang.multimodal import sheet
 from madang.multimodal.roundtrip import Gallery, Prompts, RoundTrip, Travel
 from madang.multimodal.scenes import exam
 from madang.multimodal.scenes.observe import Observer
-from madang.multimodal.scenes.read import agreement
+from madang.multimodal.scenes.read import agreement, tally
 from madang.multimodal.scenes.words import prompt
 from madang.workspace.pictures import describe
 
@@ -41,6 +41,7 @@ def main() -> None:
     options.add_argument("--sheet", type=Path, help="a PNG of the first twelve")
     chosen = options.parse_args()
     models = BundledProvider()
+    observer = Observer()
     seer, painter, says = models.image_embedder("clip"), models.image_generator("unclip"), models.chat_model("llava")
     stored = exam.scenes_of("train", STORED)
     prompts = Prompts.of([prompt(made, seed) for seed, made in stored], seer)
@@ -59,9 +60,9 @@ def main() -> None:
         text = prompts.texts[int(generator.integers(len(prompts.texts)))]
         drawn = np.asarray(Image.open(io.BytesIO(painter.draw(text, DrawOptions(seed=chosen.seed + at))[0].data)))
         vector = seer.embed_images([drawn])[0]
-        right = agreement(Observer().observe([drawn])[0], made)
+        right = tally([agreement(observer.observe([drawn])[0], made)])
         results["random"] = (float(vector @ vectors[at]), float((vectors @ vector).argmax() == at),
-                             float(np.mean([np.mean(each) for each in right.values()])))
+                             float(np.mean(list(right.values()))))
         for way, (near, first, kept) in results.items():
             similarity.setdefault(way, []).append(near)
             found_first.setdefault(way, []).append(first)

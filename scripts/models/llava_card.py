@@ -25,7 +25,7 @@ from madang.multimodal.llava.model import load
 from madang.multimodal.scenes.interview import interview
 from madang.multimodal.scenes.mixed import mixed
 from madang.multimodal.scenes.observe import Observer
-from madang.multimodal.scenes.read import kept
+from madang.multimodal.scenes.read import kept, tally
 
 FILES = ("config.json", "generation_config.json", "model.safetensors", "output_projector.safetensors", "processor_config.json",
          "tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
@@ -36,7 +36,7 @@ REQUESTS = 200
 def both(requests: int) -> dict[str, Any]:
     """Of mixed requests: how often the answer is of the kind that is wanted, and what is drawn is what was asked for."""
     model = BundledProvider().chat_model("llava")
-    right, shown = [], {}
+    observer, right, shown = Observer(), [], []
     for asked in mixed(requests, 64):
         parts: tuple[Any, ...] = (asked.text,)
         if asked.picture is not None:
@@ -48,9 +48,8 @@ def both(requests: int) -> dict[str, Any]:
         right.append((drawn is not None) == (asked.wanted is not None))
         if drawn and asked.wanted is not None:
             picture = np.asarray(Pictures.open(io.BytesIO(b64decode(drawn[1]))).convert("RGB"))
-            for name, each in kept(asked.wanted, Observer().observe([picture])[0]).items():
-                shown.setdefault(name, []).extend(each)
-    return {"modality": round(float(np.mean(right)), 4), "drawn": {name: round(float(np.mean(each)), 3) for name, each in shown.items()}}
+            shown.append(kept(asked.wanted, observer.observe([picture])[0]))
+    return {"modality": round(float(np.mean(right)), 4), "drawn": {name: round(share, 3) for name, share in tally(shown).items()}}
 
 
 def card(found: dict[str, Any]) -> str:
@@ -118,7 +117,7 @@ def main() -> None:
     (out / "README.md").write_text(card(found), encoding="utf-8")
     print(json.dumps(found, indent=1))
     if chosen.append:
-        append_row(f"bundled/llava, {chosen.count:,} unseen scenes", str(found), "python scripts/models/llava_card.py", "transformers")
+        append_row(f"bundled/llava, {chosen.count:,} unseen scenes", found, "python scripts/models/llava_card.py", "transformers")
 
 
 if __name__ == "__main__":

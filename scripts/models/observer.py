@@ -7,7 +7,6 @@ Takes ten minutes on one core. Stopped, it goes on where it was.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from placing import BUNDLED, CACHE, POOL, append_row, head, options, size_bytes, teller
 
@@ -16,18 +15,15 @@ from madang.multimodal import observer, training
 from madang.multimodal.clip.batches import Scenes
 from madang.multimodal.scenes import exam
 from madang.multimodal.scenes.observe import FILE, SIDE, Observer, claims_of
-from madang.multimodal.scenes.read import agreement
+from madang.multimodal.scenes.read import agreement, tally
 
 COUNT = 1000
 
 
 def right(claims: list, held: list) -> dict[str, float]:
     """The share of each attribute that is read right."""
-    found: dict[str, list[bool]] = {}
-    for claim, (_, made) in zip(claims, held, strict=True):
-        for name, each in agreement(claim, made).items():
-            found.setdefault(name, []).extend(each)
-    return {name: round(float(np.mean(each)), 4) for name, each in found.items()}
+    found = tally(agreement(claim, made) for claim, (_, made) in zip(claims, held, strict=True))
+    return {name: round(share, 4) for name, share in found.items()}
 
 
 def main() -> None:
@@ -72,7 +68,7 @@ What is no painted scene is read as one all the same.
 """, encoding="utf-8")
     print(told)
     if chosen.append:
-        append_row(f"bundled/observer, {COUNT:,} unseen scenes", str(found), "python scripts/models/observer.py", "onnxruntime")
+        append_row(f"bundled/observer, {COUNT:,} unseen scenes", found, "python scripts/models/observer.py", "onnxruntime")
 
 
 if __name__ == "__main__":

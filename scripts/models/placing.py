@@ -76,8 +76,10 @@ def head(pipeline: str, found: dict[str, Any]) -> str:
          "madang": told}, sort_keys=False, allow_unicode=True) + "---\n"
 
 
-def append_row(setup: str, told: str, command: str, *libraries: str) -> None:
+def append_row(setup: str, found: dict[str, Any], command: str, *libraries: str) -> None:
     """A row in benchmarks/RESULTS.md."""
+    told = ", ".join(f"{name} ({', '.join(f'{part} {share}' for part, share in value.items())})" if isinstance(value, dict)
+                     else f"{name} {value}" for name, value in found.items())
     sys.path.insert(0, str(BUNDLED.parents[3]))
     from benchmarks.results import Row, append, versions
 

@@ -24,7 +24,7 @@ from madang.models.providers.bundled import BundledProvider
 from madang.multimodal import sheet, training
 from madang.multimodal.scenes import exam
 from madang.multimodal.scenes.observe import Observer
-from madang.multimodal.scenes.read import agreement
+from madang.multimodal.scenes.read import agreement, tally
 from madang.multimodal.scenes.words import LANGUAGES, prompt
 
 FILES = ("model_index.json", "prior/config.json", "prior/diffusion_pytorch_model.safetensors", "prior_scheduler/scheduler_config.json",
@@ -48,11 +48,8 @@ def measured(count: int, path: Path | None) -> dict[str, Any]:
         found[f"prior_cosine{end}"] = round(float((imagined * seen).sum(1).mean()), 4)
         drawn = [np.asarray(Image.open(io.BytesIO(draws.draw(text, DrawOptions(seed=seed))[0].data)))
                  for text, (seed, _) in zip(texts, held, strict=True)]
-        right: dict[str, list[bool]] = {}
-        for claim, (_, made) in zip(Observer().observe(drawn), held, strict=True):
-            for name, each in agreement(claim, made).items():
-                right.setdefault(name, []).extend(each)
-        found |= {f"{name}{end}": round(float(np.mean(each)), 4) for name, each in right.items()}
+        right = tally(agreement(claim, made) for claim, (_, made) in zip(Observer().observe(drawn), held, strict=True))
+        found |= {f"{name}{end}": round(share, 4) for name, share in right.items()}
         vectors = clip.embed_images(drawn)
         found[f"similarity{end}"] = round(float((vectors * seen).sum(1).mean()), 4)
         if language == "en":
@@ -118,7 +115,7 @@ def main() -> None:
     (out / "README.md").write_text(card(found), encoding="utf-8")
     print(json.dumps(found, indent=1))
     if chosen.append:
-        append_row(f"bundled/unclip, prompts of {chosen.count} unseen scenes", str(found), "python scripts/models/unclip_card.py",
+        append_row(f"bundled/unclip, prompts of {chosen.count} unseen scenes", found, "python scripts/models/unclip_card.py",
                    "diffusers")
 
 

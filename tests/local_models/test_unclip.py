@@ -7,6 +7,7 @@ import itertools
 import json
 import math
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
@@ -24,7 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 import madang
-from madang.base.errors import Conflict, Corrupt, InvalidInput, NotFound
+from madang.base.errors import Conflict, Corrupt, InvalidInput, MissingDependency, NotFound
 from madang.base.settings import Local
 from madang.cli.main import entry
 from madang.models.protocol import DrawOptions, ImageGenerator
@@ -917,3 +918,10 @@ def test_a_workspace_draws_with_the_model_of_its_settings(unclip_folder: Path, t
         (found,) = ws.draw_image("a star", options=DrawOptions(seed=3, steps=2))
         again = ws.draw_image("a star", model=f"diffusers/{unclip_folder}", options=DrawOptions(seed=3, steps=2))
     assert found.data == again[0].data
+
+
+def test_without_diffusers_it_says_what_to_install(unclip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = DiffusersProvider(Local(device="cpu")).image_generator(str(unclip_folder))
+    monkeypatch.setitem(sys.modules, "diffusers", None)
+    with pytest.raises(MissingDependency, match=r'pip install "madang\[diffusers\]"'):
+        model.draw("a star")

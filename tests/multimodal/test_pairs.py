@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from madang.base.errors import InvalidInput, NotFound, Unreadable
-from madang.multimodal.pairs import Captioned, pictures_in, read_pairs, split
+from madang.multimodal.pairs import Captioned, pictures_in, read_beside, read_pairs, split
 
 TEXTS = {"a.png": "a red star", "b.png": "빨간 별, \"크다\"", "c.png": "two\nlines"}
 COLOURS = {"a.png": "red", "b.png": "green", "c.png": "blue"}
@@ -305,3 +305,18 @@ def test_a_split_is_about_as_large_as_asked(share: float) -> None:
         assert len(away) == pytest.approx(20_000 * share, abs=6 * (20_000 * share * (1 - share)) ** 0.5)
     smaller = {each.name for each in split(captioned(names), share / 2)[1]}
     assert smaller <= {each.name for each in away}
+
+
+def test_one_picture_is_read_with_what_lies_beside_it_and_nothing_below(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody's home may hold a million pictures below."""
+    for name in ("a.png", "b.png", "c.png"):
+        (tmp_path / name).write_bytes(b"picture")
+    (tmp_path / "b.txt").write_text("a star\n", encoding="utf-8")
+    monkeypatch.setattr(Path, "rglob", lambda *_: pytest.fail("looked below"))
+    assert read_beside(tmp_path / "b.png").text == "a star"
+    assert read_beside(tmp_path / "c.png").text == ""
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a ring", "scene": "{}"}\n', encoding="utf-8")
+    found = read_beside(tmp_path / "a.png")
+    assert (found.text, found.about["scene"], found.read()) == ("a ring", "{}", b"picture")
+    (tmp_path / "metadata.jsonl").write_text("no JSON", encoding="utf-8")
+    assert read_beside(tmp_path / "a.png").text == ""

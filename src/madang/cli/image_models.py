@@ -14,7 +14,9 @@ from madang.base.errors import InvalidInput, MadangError
 from madang.cli import options, render
 
 if TYPE_CHECKING:
+    from madang.base import settings
     from madang.models.protocol import Drawing
+    from madang.models.resolve import Models
 
 WAYS = ("description", "original", "similar")
 
@@ -34,14 +36,11 @@ def describe(files: tuple[Path, ...], question: str, model: str | None, workspac
     madang image describe photo.jpg
     madang image describe photos/ --question "무엇이 보이나요?"
     """
-    from madang.base import settings
-    from madang.models.resolve import Models
     from madang.multimodal.pairs import pictures_in
     from madang.workspace.pictures import describe as described
 
-    chosen = settings.load(Path(workspace))
-    models = Models(chosen, Path(workspace))
-    seer = models.chat_model(models.alias(model, "chat").name if model else chosen.models.describe)
+    models, chosen = _models(workspace)
+    seer = models.chat_model(models.alias(model, "chat").name if model else chosen.describe)
     rows, broken = [], 0
     for path in [each for file in files for each in (pictures_in(file) if file.is_dir() else [file])]:
         try:
@@ -86,16 +85,13 @@ def draw(prompt: str, out: Path, count: int, seed: int | None, size: str, steps:
     madang image draw "a large red star at the top left, over the sea at night" --seed 7 --strip steps.png
     madang image draw "눈밭의 파란 하트" --out heart.png --count 4
     """
-    from madang.base import settings
     from madang.models.protocol import DrawOptions
-    from madang.models.resolve import Models
 
     kind = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}.get(out.suffix.lower())
     if kind is None:
         raise InvalidInput(f"--out: {out} ends in none of .png, .jpg and .webp.", remedy="Choose one of them.")
-    chosen = settings.load(Path(workspace))
-    models = Models(chosen, Path(workspace))
-    painter = models.image_generator(models.alias(model, "draw").name if model else chosen.models.draw)
+    models, chosen = _models(workspace)
+    painter = models.image_generator(models.alias(model, "draw").name if model else chosen.draw)
     wanted = DrawOptions(count=count, size=size, output_format="" if kind == "png" else kind, seed=seed, steps=steps,
                          guidance=guidance, frames=strip is not None)
     with render.busy("drawing"):
@@ -147,13 +143,10 @@ def reply(text: str, picture: Path | None, out: Path, seed: int | None, model: s
     madang image reply "Draw the same at night." --image ring.png --out night.png
     madang image reply "What colour is it?" --image ring.png
     """
-    from madang.base import settings
-    from madang.models.resolve import Models
     from madang.workspace.pictures import reply_of
 
-    chosen = settings.load(Path(workspace))
-    models = Models(chosen, Path(workspace))
-    answers = models.chat_model(models.alias(model, "chat").name if model else chosen.models.describe)
+    models, chosen = _models(workspace)
+    answers = models.chat_model(models.alias(model, "chat").name if model else chosen.describe)
     with render.busy("answering"):
         said, drawn = reply_of(answers, text, picture, seed=seed)
     if drawn is not None:
@@ -179,7 +172,7 @@ def reply(text: str, picture: Path | None, out: Path, seed: int | None, model: s
 @click.option("--draw", "painter", default=None, metavar="NAME", help="Who draws. Default: as in madang.toml.")
 @click.option("--question", "-q", default="Describe the picture.", show_default=True, metavar="TEXT",
               help="What is asked of who describes.")
-@click.option("--way", "ways", multiple=True, type=click.Choice(["description", "original", "similar"]),
+@click.option("--way", "ways", multiple=True, type=click.Choice(WAYS),
               help="Which words to draw from; may be given several times. Default: all.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of who draws.")
 @click.option("--sheet", default=None, metavar="FILE", type=click.Path(path_type=Path, dir_okay=False),
@@ -257,6 +250,15 @@ def vote(run: str, best: str, workspace: str, as_json: bool) -> None:
         render.emit({"id": kept.id, "vote": kept.vote})
     else:
         click.echo(f"{kept.id}: {kept.vote}")
+
+
+def _models(workspace: str) -> tuple[Models, settings.Models]:
+    """Models as a workspace configures them, which need not exist, and which of them does what."""
+    from madang.base import settings
+    from madang.models.resolve import Models
+
+    chosen = settings.load(Path(workspace))
+    return Models(chosen, Path(workspace)), chosen.models
 
 
 COMMANDS = (describe, draw, reply, roundtrip, roundtrips, vote)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from madang.base.errors import MissingDependency
 from madang.cli import options, render
 
 if TYPE_CHECKING:
-    from madang.multimodal.training import Told
+    from madang.multimodal.training import Outcome, Told
 
 _Command = Callable[..., Any]
 
@@ -23,6 +23,60 @@ _Command = Callable[..., Any]
 @click.group()
 def train() -> None:
     """Make or tune models, on this machine. Stopped at any moment, the same command goes on."""
+
+
+def _shared(every: int) -> Callable[[_Command], _Command]:
+    """The options of every training; it looks at what is learnt after `every` steps, unless told otherwise."""
+
+    def add(command: _Command) -> _Command:
+        for option in (
+            click.option(
+                "--seed",
+                default=0,
+                show_default=True,
+                type=click.IntRange(min=0),
+                help="Of the weights and the order.",
+            ),
+            click.option(
+                "--threads", default=0, type=click.IntRange(min=0), help="Cores to use. Default: as torch likes."
+            ),
+            click.option(
+                "--every",
+                default=every,
+                show_default=True,
+                type=click.IntRange(min=1),
+                help="Steps between looks at what it knows.",
+            ),
+            click.option(
+                "--groups",
+                default=20_000,
+                show_default=True,
+                type=click.IntRange(min=1),
+                help="Scenes to paint, each with seven that differ in one respect.",
+            ),
+        ):
+            command = option(command)
+        return command
+
+    return add
+
+
+def _on_a_clip(command: _Command) -> _Command:
+    """The options of trainings that stand on a CLIP."""
+    command = click.option(
+        "--pool",
+        default=None,
+        metavar="DIR",
+        type=click.Path(path_type=Path, file_okay=False),
+        help="Where painted scenes are kept, for several trainings. Default: OUT/training.",
+    )(command)
+    return click.option(
+        "--clip",
+        default="bundled/clip",
+        show_default=True,
+        metavar="MODEL",
+        help="The CLIP that it stands on: a folder, or a name of the hub.",
+    )(command)
 
 
 @train.command()
@@ -54,20 +108,7 @@ def train() -> None:
     type=click.FloatRange(min=0, min_open=True, max=1, max_open=True),
     help="Default: 0.001 from nothing, 0.00005 from a model.",
 )
-@click.option(
-    "--groups",
-    default=20_000,
-    show_default=True,
-    type=click.IntRange(min=1),
-    help="Scenes to paint, each with seven that differ in one respect.",
-)
-@click.option(
-    "--every", default=200, show_default=True, type=click.IntRange(min=1), help="Steps between looks at what it knows."
-)
-@click.option("--threads", default=0, type=click.IntRange(min=0), help="Cores to use. Default: as torch likes.")
-@click.option(
-    "--seed", default=0, show_default=True, type=click.IntRange(min=0), help="Of the weights and the order."
-)
+@_shared(every=200)
 @options.common
 def clip(
     out: Path,
@@ -103,51 +144,7 @@ def clip(
     )
     with _Bar(quiet=as_json) as bar:
         found = run(Wish(out, start, data, recipe, groups, lora, text_column, every), tell=bar.told, say=_say(as_json))
-    return _show(found.folder, found.scores, found.broken, as_json, steps=found.steps)
-
-
-def _trainer(command: _Command) -> _Command:
-    """The options of every training on a CLIP."""
-    for option in (
-        click.option(
-            "--seed",
-            default=0,
-            show_default=True,
-            type=click.IntRange(min=0),
-            help="Of the weights and the order.",
-        ),
-        click.option("--threads", default=0, type=click.IntRange(min=0), help="Cores to use. Default: as torch likes."),
-        click.option(
-            "--every",
-            default=500,
-            show_default=True,
-            type=click.IntRange(min=1),
-            help="Steps between looks at what it knows.",
-        ),
-        click.option(
-            "--groups",
-            default=20_000,
-            show_default=True,
-            type=click.IntRange(min=1),
-            help="Scenes to paint, each with seven that differ in one respect.",
-        ),
-        click.option(
-            "--pool",
-            default=None,
-            metavar="DIR",
-            type=click.Path(path_type=Path, file_okay=False),
-            help="Where painted scenes are kept, for several trainings. Default: OUT/training.",
-        ),
-        click.option(
-            "--clip",
-            default="bundled/clip",
-            show_default=True,
-            metavar="MODEL",
-            help="The CLIP that it stands on: a folder, or a name of the hub.",
-        ),
-    ):
-        command = option(command)
-    return command
+    return _show(found, as_json, steps=steps)
 
 
 @train.command()
@@ -188,7 +185,8 @@ def _trainer(command: _Command) -> _Command:
     type=click.FloatRange(min=0, min_open=True, max=1, max_open=True),
     help="Default: 0.002 from nothing, 0.00002 from a model.",
 )
-@_trainer
+@_on_a_clip
+@_shared(every=500)
 @options.common
 def llava(
     out: Path,
@@ -235,7 +233,7 @@ def llava(
     )
     with _Bar(quiet=as_json) as bar:
         found = run(Wish(out, start, clip, data, recipe, groups, lora, every, pool), tell=bar.part, say=_say(as_json))
-    return _show(found.folder, found.scores, found.broken, as_json)
+    return _show(found, as_json)
 
 
 @train.command()
@@ -251,7 +249,8 @@ def llava(
 @click.option("--prior-steps", default=4000, show_default=True, type=click.IntRange(min=1), help="Of the prior.")
 @click.option("--steps", default=8000, show_default=True, type=click.IntRange(min=1), help="Of the decoder.")
 @click.option("--batch", default=64, show_default=True, type=click.IntRange(min=2), help="Pictures in a step.")
-@_trainer
+@_on_a_clip
+@_shared(every=500)
 @options.common
 def unclip(
     out: Path,
@@ -295,7 +294,7 @@ def unclip(
     )
     with _Bar(quiet=as_json) as bar:
         found = run(wish, tell=bar.part, say=_say(as_json))
-    return _show(found.folder, found.scores, found.broken, as_json)
+    return _show(found, as_json)
 
 
 @contextmanager
@@ -304,8 +303,10 @@ def _needed() -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        if (error.name or "").partition(".")[0] in ("torch", "transformers", "peft", "diffusers"):
-            raise MissingDependency("Training", extra="train") from None
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("torch", "transformers", "peft", "diffusers"):
+            extra = "train,diffusers" if missing == "diffusers" else "train"
+            raise MissingDependency("Training", extra=extra) from None
         raise
 
 
@@ -313,21 +314,19 @@ def _say(as_json: bool) -> Callable[[str], None]:
     return (lambda _: None) if as_json else (lambda line: click.echo(line, err=True))
 
 
-def _show(
-    folder: Path, scores: dict[str, float], broken: Sequence[tuple[str, str]], as_json: bool, **more: object
-) -> int:
+def _show(found: Outcome, as_json: bool, **more: object) -> int:
     """What came of it; 1 where some pictures could not be read."""
-    for name, fault in broken:
+    for name, fault in found.broken:
         click.echo(f"error: {name}: {' '.join(fault.split())}", err=True)
     if as_json:
-        told = [{"name": name, "fault": fault} for name, fault in broken]
-        render.emit({"folder": str(folder), **more, "scores": scores, "broken": told})
+        told = [{"name": name, "fault": fault} for name, fault in found.broken]
+        render.emit({"folder": str(found.folder), **more, "scores": found.scores, "broken": told})
     else:
         render.table(
-            ["held out", "score"], [[name, f"{value:.3f}"] for name, value in scores.items()], render.console()
+            ["held out", "score"], [[name, f"{value:.3f}"] for name, value in found.scores.items()], render.console()
         )
-        click.echo(f"{folder}: the model. {folder / 'training'}: how it went.")
-    return 1 if broken else 0
+        click.echo(f"{found.folder}: the model. {found.folder / 'training'}: how it went.")
+    return 1 if found.broken else 0
 
 
 class _Bar:

@@ -8,7 +8,6 @@ scenes.
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,10 +22,12 @@ from madang.base.errors import Conflict, InvalidInput, MadangError
 from madang.base.messages import ChatOptions, Message
 from madang.models.protocol import ChatModel
 from madang.multimodal.pairs import Captioned
+from madang.multimodal.scenes.dataset import told_scene
 from madang.multimodal.scenes.read import read
 from madang.multimodal.scenes.talk import KINDS, Kind, Talk, Turn
 from madang.multimodal.scenes.words import Language
 from madang.multimodal.scenes.world import CENTRES, RADII, Scene, Thing
+from madang.text.korean import has_hangul
 
 Writer: TypeAlias = Callable[[Captioned, Kind], list[Turn]]  # raises `InvalidInput` where it cannot
 _AT_ONCE = 8
@@ -184,18 +185,18 @@ class Grammar:
 
 def scene_of(picture: Captioned) -> tuple[Scene, Language]:
     """What a picture shows, and the language of its caption. Raises `InvalidInput` where that is no whole scene."""
-    language: Language = "ko" if re.search("[가-힣]", picture.text) else "en"
-    told = picture.about.get("scene")
+    language: Language = "ko" if has_hangul(picture.text) else "en"
+    told = told_scene(picture.about)
+    if told is not None:
+        return told, language
+    claim = read(picture.text, language)
     try:
-        if told:
-            return Scene.from_dict(json.loads(told) if isinstance(told, str) else told), language
-        claim = read(picture.text, language)
         return Scene.of(
             str(claim.background),
             str(claim.time),
             [Thing(str(part.shape), str(part.colour), str(part.size), str(part.position)) for part in claim.things],
         ), language
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         raise InvalidInput(
             "the grammar only knows painted scenes (madang data scenes).",
             remedy="Name a chat model that writes: --writer SERVICE/MODEL",
@@ -227,7 +228,7 @@ class Model:
 
     def __call__(self, picture: Captioned, kind: Kind) -> list[Turn]:
         """Raises `InvalidInput` for an answer that is not what was asked for, `ServiceError` where there is none."""
-        language = self._language or ("Korean" if re.search("[가-힣]", picture.text) else "English")
+        language = self._language or ("Korean" if has_hangul(picture.text) else "English")
         messages = [
             Message("system", _SYSTEM.format(ask=_ASK[kind], language=language)),
             Message("user", "\n".join([f"Caption: {picture.text}", *_boxes(picture)])),
@@ -262,11 +263,8 @@ def _boxes(picture: Captioned) -> list[str]:
     told = picture.about.get("boxes")
     if isinstance(told, list):
         return [f"{each.get('label', 'thing')}: {each.get('box')}" for each in told if isinstance(each, dict)]
-    if not picture.about.get("scene"):
-        return []
-    try:
-        made, _ = scene_of(picture)
-    except InvalidInput:        # somebody else's column
+    made = told_scene(picture.about)
+    if made is None:
         return []
     found = []
     for thing in made.things:

@@ -10,7 +10,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -85,6 +85,28 @@ def read_pictures(path: str | Path, faults: list[str] | None = None) -> list[Cap
             with _noted(kept, faults is not None):
                 found += _parquet(table, "", _name(table, root), bare=True)
     return [each for each in found if not any(part.startswith(".") for part in Path(each.name).parts)]
+
+
+def read_beside(picture: Path) -> Captioned:
+    """One picture with what is said of it in its own folder: metadata.jsonl, .csv or .parquet, DiffusionDB's
+    part-*.json, or a .txt. Nothing below or above is looked at; what cannot be read there says nothing."""
+    root = picture.parent
+    with suppress(Unreadable):
+        for suffix, rows in _READERS.items():
+            source = root / f"metadata{suffix}"
+            if source.is_file():
+                for _, row in rows(source):
+                    if picture.name in (row.get(name) for name in _IMAGE_COLUMNS):
+                        return Captioned(picture.name, _caption(row, "", source), picture.read_bytes, _rest(row))
+                break
+        for part in sorted(root.glob("part-*.json")):
+            for each in _part(part, root, ""):
+                if each.name == picture.name:
+                    return each
+        text = _beside(picture, root)
+        if text is not None:
+            return Captioned(picture.name, _text(text).strip(), picture.read_bytes)
+    return Captioned(picture.name, "", picture.read_bytes)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from madang.models.pictures import opened
 from madang.models.protocol import DrawOptions, ImageEmbedder, ImageGenerator, Picture, Vectors
 from madang.multimodal import sheet
 from madang.multimodal.scenes.observe import Observer
-from madang.multimodal.scenes.read import agreement
+from madang.multimodal.scenes.read import agreement, tally
 from madang.multimodal.scenes.world import Scene
 
 Way: TypeAlias = Literal["description", "original", "similar"]
@@ -140,8 +140,7 @@ class Travel:
         pixels = np.asarray(opened(drawn.data, name=f"what {self.painter.name} drew"))
         vector = self.seer.embed_images([pixels])[0]
         gallery = self.gallery or Gallery(np.empty((0, len(first)), np.float32))
-        found = {} if scene is None else {
-            each: float(np.mean(right)) for each, right in agreement(Observer().observe([pixels])[0], scene).items()}
+        found = {} if scene is None else tally([agreement(Observer().observe([pixels])[0], scene)])
         return Version(way, words, drawn.data, float(vector @ first), gallery.rank(vector, first),
                        1 + len(gallery.vectors), found, drawn.prompt)
 

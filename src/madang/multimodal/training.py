@@ -62,6 +62,16 @@ class Told:
 Tell: TypeAlias = Callable[[Told], None]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a training: the scores on what was held out, and the names and faults of pictures that could not be
+    read."""
+
+    folder: Path
+    scores: dict[str, float]
+    broken: list[tuple[str, str]]
+
+
 class Task(Protocol):
     """What is trained, and on what."""
 

@@ -13,22 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from madang.base.errors import Conflict, Corrupt, InvalidInput, NotFound
+from madang.base.errors import Corrupt, InvalidInput, NotFound
 from madang.base.settings import Settings
 from madang.models.protocol import ImageEmbedder, Vectors
 from madang.models.resolve import Models
 from madang.multimodal import sheet
-from madang.multimodal.pairs import read_pictures
+from madang.multimodal.pairs import read_beside
 from madang.multimodal.roundtrip import WAYS, Gallery, Prompts, RoundTrip, Travel, Way, rows_of
 from madang.multimodal.scenes import exam
+from madang.multimodal.scenes.dataset import told_scene
 from madang.multimodal.scenes.words import prompt as prompt_of
-from madang.multimodal.scenes.world import Scene
 from madang.multimodal.search import sample
 from madang.store import Collection, Database
 from madang.workspace.pictures import DEFAULT_COLLECTION, Pictures, describe, pixels
 
 SCENES = 1000           # painted ones to compare with, where there is no collection of pictures
-_VOTES = (*WAYS, "none")
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,9 @@ class RoundTrips:
         unknown = [way for way in ways if way not in WAYS]
         if unknown or not ways:
             raise InvalidInput(f"ways: {', '.join(unknown) or 'none'}.", remedy=f"Known: {', '.join(WAYS)}.")
-        known = _known(image)
+        if not image.is_file():
+            raise NotFound(f"there is no picture {image}.", remedy="Check the path.")
+        known = read_beside(image)
         words = known.text if prompt is None else prompt
         picture = pixels(image)
         chosen = self._settings.models
@@ -72,7 +73,8 @@ class RoundTrips:
             told(f"painting {SCENES:,} scenes to compare with (once)")
             prompts, gallery = self._of_scenes(seer)
         travel = Travel(lambda each: describe(sees, each, question), sees.name, draws, seer, prompts, gallery)
-        trip = travel.go(picture, image.name, prompt=words, scene=known.scene, seed=seed, ways=ways, told=told)
+        scene = told_scene(known.about)
+        trip = travel.go(picture, image.name, prompt=words, scene=scene, seed=seed, ways=ways, told=told)
         return self._keep(trip)
 
     def list(self) -> list[Kept]:
@@ -143,28 +145,6 @@ class RoundTrips:
         return prompts, gallery
 
 
-@dataclass(frozen=True)
-class _Known:
-    text: str = ""
-    scene: Scene | None = None
-
-
-def _known(image: Path) -> _Known:
-    """What stands beside a picture: its caption, and what it shows where it is a painted scene."""
-    if not image.is_file():
-        raise NotFound(f"there is no picture {image}.", remedy="Check the path.")
-    faults: list[str] = []
-    for each in read_pictures(image.parent, faults):
-        if each.name == image.name:
-            try:
-                told = each.about.get("scene")
-                return _Known(each.text, Scene.from_dict(json.loads(told) if isinstance(told, str) else told)
-                              if told else None)
-            except (ValueError, KeyError, TypeError):
-                return _Known(each.text)
-    return _Known()
-
-
 def _of_collection(target: Collection, seer: ImageEmbedder, first: Vectors) -> tuple[Prompts | None, Gallery]:
     """Captions and vectors of its pictures, without the one that is looked at."""
     # The same pixels get almost the same vector: int8 graphs round by all that they see at a time.
@@ -174,8 +154,6 @@ def _of_collection(target: Collection, seer: ImageEmbedder, first: Vectors) -> t
 
 
 def _write(folder: Path, trip: dict[str, Any], vote: str) -> None:
-    if vote and vote not in _VOTES:
-        raise Conflict(f"vote: {vote!r} is unknown.")
     part = folder / "run.part"
     part.write_text(json.dumps({"trip": trip, "vote": vote}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     part.replace(folder / "run.json")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import threading
 from collections.abc import Callable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ class DrawingChat(TransformersChat):
                          options: ChatOptions) -> Iterator[Delta]:
         first = next(tokens, [])
         if loaded.tokenizer.convert_tokens_to_ids(PICTURE[0]) not in first:
-            yield from super()._answer(loaded, inputs, chain([first], tokens), most, options)
+            yield from super()._answer(loaded, inputs, _after(first, tokens), most, options)
             return
         getattr(tokens, "close", lambda: None)()
         with self._making:
@@ -68,3 +67,12 @@ class DrawingChat(TransformersChat):
         except Exception as error:      # out of memory and whatever a model comes to
             raise ServiceError(f"{self.name} failed: {(str(error).splitlines() or [repr(error)])[0]}.",
                                kind="server") from error
+
+
+def _after(first: list[int], tokens: Iterator[list[int]]) -> Iterator[list[int]]:
+    """What was taken already, and the rest; what is closed closes the rest."""
+    try:
+        yield first
+        yield from tokens
+    finally:
+        getattr(tokens, "close", lambda: None)()

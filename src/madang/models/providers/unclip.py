@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, pixel_shuffle, pixel_unshuffle
 
-from madang.base.errors import Corrupt
+from madang.base.errors import Corrupt, MissingDependency
 
 PATCH = 4  # pixels of a patch's side: the decoder sees a picture as patches, with their pixels as channels
 TOKENS = 4  # parts of a vector that the decoder's attention looks at
@@ -185,9 +185,13 @@ def is_unclip(folder: str | Path) -> bool:
 
 
 def load(folder: Path) -> UnClip:
-    """What `UnClip.save` wrote. Raises `Corrupt` where it is damaged."""
-    import diffusers
-    from diffusers.models.attention_processor import AttnProcessor
+    """What `UnClip.save` wrote. Raises `Corrupt` where it is damaged, `MissingDependency` without diffusers."""
+    try:
+        import diffusers
+        from diffusers.models.attention_processor import AttnProcessor
+    except ImportError:
+        raise MissingDependency("Drawing", extra="diffusers",
+                                instead='Or name a service in madang.toml: [models] draw = "SERVICE/MODEL"') from None
 
     try:
         about = json.loads((folder / INDEX).read_text(encoding="utf-8"))

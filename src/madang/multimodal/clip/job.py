@@ -26,7 +26,7 @@ from madang.multimodal.clip.export import export
 from madang.multimodal.clip.train import Look, Recipe, train
 from madang.multimodal.scenes import exam
 from madang.multimodal.scenes.words import prompt
-from madang.multimodal.training import Told
+from madang.multimodal.training import Outcome, Told
 from madang.multimodal.zero_shot import ZeroShot
 
 HELD_OUT = 0.1  # of a user's pictures
@@ -47,16 +47,6 @@ class Wish:
     text_column: str = ""
     every: int = 200
     small: dict[str, Any] = field(default_factory=dict)  # other sizes of the small model, for trying things out
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of it: the scores on what was held out, and the pictures that could not be read."""
-
-    folder: Path
-    steps: int
-    scores: dict[str, float]
-    broken: list[tuple[str, str]]
 
 
 def run(
@@ -94,7 +84,7 @@ def run(
     say("saving, and exporting to ONNX")
     pair.save(wish.out)
     export(pair, wish.out)
-    return Outcome(wish.out, wish.recipe.steps, scores, broken)
+    return Outcome(wish.out, scores, broken)
 
 
 def _source(

@@ -27,7 +27,7 @@ from madang.multimodal.llava.train import Recipe, train
 from madang.multimodal.scenes import exam
 from madang.multimodal.scenes.interview import interview
 from madang.multimodal.scenes.phrases import PHRASES
-from madang.multimodal.training import Tell
+from madang.multimodal.training import Outcome, Tell
 
 HELD_OUT = 0.1  # of a user's conversations
 
@@ -49,15 +49,6 @@ class Wish:
     pool: Path | None = None
     looks: int = 100  # held-out scenes for a look
     small: dict[str, Any] = field(default_factory=dict)  # other sizes of the small model, for trying things out
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of it: the scores on what was held out, and the pictures that could not be read."""
-
-    folder: Path
-    scores: dict[str, float]
-    broken: list[tuple[str, str]]
 
 
 def run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -26,6 +26,15 @@ def write(out: Path, count: int, *, start: int = 0, split: Split = "train", lang
     out.mkdir(parents=True, exist_ok=True)
     told = _told(_painted(count, start, split, language, side, kind), count, progress)
     {"folder": _folder, "diffusiondb": _parts, "parquet": _parquet}[layout](out, told, kind, side)
+
+
+def told_scene(about: Mapping[str, Any]) -> Scene | None:
+    """The scene that a row of these data sets says it shows; None where it says none, or something else."""
+    told = about.get("scene")
+    try:
+        return Scene.from_dict(json.loads(told) if isinstance(told, str) else told) if told else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 Painted: TypeAlias = tuple[int, Scene, str, bytes]

@@ -10,7 +10,7 @@ import numpy as np
 from madang.models.protocol import Picture
 from madang.multimodal.scenes import exam
 from madang.multimodal.scenes.phrases import PHRASES
-from madang.multimodal.scenes.read import agreement, read
+from madang.multimodal.scenes.read import agreement, read, tally
 from madang.multimodal.scenes.talk import Talk
 from madang.multimodal.scenes.words import LANGUAGES, Language
 
@@ -32,11 +32,8 @@ def interview(
     for language in languages:
         end = "" if language == "en" else f" {language}"
         told = answers(pictures, [PHRASES[language].ask["caption"][0]] * len(pictures))
-        right: dict[str, list[bool]] = {}
-        for text, (_, made) in zip(told, held, strict=True):
-            for name, each in agreement(read(text, language), made).items():
-                right.setdefault(name, []).extend(each)
-        scores |= {f"{name}{end}": float(np.mean(each)) for name, each in right.items()}
+        right = tally(agreement(read(text, language), made) for text, (_, made) in zip(told, held, strict=True))
+        scores |= {f"{name}{end}": share for name, share in right.items()}
         asked: list[tuple[Picture, str, str]] = []
         for picture, (seed, made) in zip(pictures, held, strict=True):
             talk = Talk(np.random.default_rng([11, seed]), language)

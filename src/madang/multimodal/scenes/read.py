@@ -7,7 +7,7 @@ order that the grammar knows. What it does not know it leaves open.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import permutations
 
@@ -55,6 +55,15 @@ def kept(wanted: Claim, shown: Claim) -> dict[str, list[bool]]:
         for right, name in zip(row, names, strict=True):
             found.setdefault(name, []).append(right)
     return found
+
+
+def tally(found: Iterable[Mapping[str, Sequence[bool]]]) -> dict[str, float]:
+    """The share that is right of each attribute, over what `agreement` or `kept` tell of many."""
+    every: dict[str, list[bool]] = {}
+    for each in found:
+        for name, right in each.items():
+            every.setdefault(name, []).extend(right)
+    return {name: sum(right) / len(right) for name, right in every.items()}
 
 
 _AFTER = "[이가은는을를과와의도만에인]|입니다|처럼|하고|이나"       # may follow a word of Korean that is meant

@@ -20,7 +20,6 @@ from madang.multimodal.scenes.world import (
     BACKGROUNDS,
     COLOURS,
     POSITIONS,
-    THING,
     TIMES,
     Scene,
     Thing,
@@ -354,4 +353,3 @@ def _without(talk: Talk, made: Scene) -> tuple[str, Scene | None]:
 
 
 _CHANGES: tuple[_Change, ...] = (_again, _at_time, _at_place, _recolour, _without)
-ATTRIBUTES = ("background", "time", *THING)

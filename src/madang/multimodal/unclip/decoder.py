@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from diffusers import DDIMScheduler, UNet2DConditionModel
+from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -45,9 +47,6 @@ class Recipe(training.Recipe):
 
 def small(dim: int, side: int = 64, *, channels: tuple[int, ...] = (96, 128), seed: int = 0) -> Decoder:
     """A U-Net of five million parameters for vectors of `dim` numbers."""
-    from diffusers import DDIMScheduler, UNet2DConditionModel
-    from diffusers.models.attention_processor import AttnProcessor
-
     torch.manual_seed(seed)
     deep, layout = len(channels) - 1, Layout(dim)
     unet = UNet2DConditionModel(

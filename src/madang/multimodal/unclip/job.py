@@ -26,10 +26,10 @@ from madang.multimodal.clip.pool import Pool, Vectors
 from madang.multimodal.pairs import read_pairs, split
 from madang.multimodal.scenes import exam
 from madang.multimodal.scenes.observe import Observer
-from madang.multimodal.scenes.read import agreement
+from madang.multimodal.scenes.read import agreement, tally
 from madang.multimodal.scenes.words import prompt
 from madang.multimodal.scenes.world import Scene
-from madang.multimodal.training import Tell
+from madang.multimodal.training import Outcome, Tell
 from madang.multimodal.unclip import decoder, prior
 from madang.multimodal.unclip.pairs import Said, Scenes
 
@@ -53,15 +53,6 @@ class Wish:
     every: int = 500
     pool: Path | None = None
     small: dict[str, Any] = field(default_factory=dict)  # other sizes, for trying things out
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of it: the scores on what was held out, and the pictures that could not be read."""
-
-    folder: Path
-    scores: dict[str, float]
-    broken: list[tuple[str, str]]
 
 
 @dataclass
@@ -137,7 +128,7 @@ def run(
 
 
 def imagined(made: Prior, said: torch.Tensor, seen: torch.Tensor) -> dict[str, float]:
-    """ "cosine": of imagined vectors with those of the pictures that the texts are of."""
+    """The mean cosine of imagined vectors with those of the pictures that the texts are of, as "cosine"."""
     made.transformer.eval()
     noise = torch.randn(said.shape, generator=torch.Generator().manual_seed(1))
     found = made.imagine(said, noise)
@@ -174,11 +165,8 @@ def drawn(
     path.write_bytes(sheet.png(rows, title=f"after {step:,} steps: given, and drawn from the words below it"))
     found = {"similarity": float((vectors * seen).sum(1).mean())}
     if data.scenes:
-        right: dict[str, list[bool]] = {}
-        for claim, scene in zip(Observer().observe(list(pictures)), data.scenes, strict=True):
-            for name, each in agreement(claim, scene).items():
-                right.setdefault(name, []).extend(each)
-        found |= {name: float(np.mean(each)) for name, each in right.items()}
+        claims = Observer().observe(list(pictures))
+        found |= tally(agreement(claim, scene) for claim, scene in zip(claims, data.scenes, strict=True))
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from diffusers import DDIMScheduler, PriorTransformer
 from torch import Tensor, nn
 
 from madang.models.providers.unclip import Prior
@@ -46,8 +47,6 @@ SCHEDULE: dict[str, Any] = {
 def small(dim: int, *, heads: int = 5, layers: int = 2, seed: int = 0) -> Prior:
     """Less than a million parameters for vectors of `dim` numbers. It listens to the vector of a text alone, which says
     everything there is to say here; larger ones listen to the text's tokens, too."""
-    from diffusers import DDIMScheduler, PriorTransformer
-
     torch.manual_seed(seed)
     return Prior(
         PriorTransformer(
