@@ -186,7 +186,7 @@ docs: $(VENV)/installed-dev  ## regenerate docs/reference
 	@.venv-models/bin/python -m pip --disable-pip-version-check -q install -c constraints.txt -r scripts/models/requirements.txt
 	@touch $@
 
-models: .venv-models/installed .venv-local-models/installed $(VENV)/installed  ## rebuild the bundled models (five hours)
+models: .venv-models/installed .venv-local-models/installed $(VENV)/installed  ## rebuild the bundled models (six hours)
 	@.venv-models/bin/python scripts/models/minilm.py
 	@.venv-models/bin/python scripts/models/static.py
 	@.venv-models/bin/python scripts/models/check.py
@@ -198,6 +198,8 @@ models: .venv-models/installed .venv-local-models/installed $(VENV)/installed  #
 	@.venv-local-models/bin/python scripts/models/unclip_card.py
 	@.venv-local-models/bin/python scripts/models/llava.py
 	@.venv-local-models/bin/python scripts/models/llava_card.py
+	@.venv-local-models/bin/python scripts/models/mamba.py
+	@.venv-local-models/bin/python scripts/models/mamba_card.py
 
 serve: $(VENV)/installed  ## set up and serve ./courtyard at http://127.0.0.1:7860
 	@$(BIN)/madang serve

@@ -81,14 +81,16 @@ in diffusers' formats. It exists so that drawing runs offline, through the same 
 
     make models        # runs: python scripts/models/unclip.py && python scripts/models/unclip_card.py
 
-On 160,000 scenes of the split "train", seed 0, one core (torch, bfloat16): the prior {found['prior_steps']:,} steps of 256 in {found['prior_minutes']:.0f} minutes, with prompts
-of both languages; the decoder {found['decoder_steps']:,} steps of 64 in {found['decoder_minutes']:.0f} minutes, a tenth of them from nothing, for guidance. The prior's
-learning rate fell at first as for 3,000 steps, from step 1,250 on as for 1,900. The decisions are in
-`docs/decisions/0016-llava-and-unclip.md`.
+On 160,000 scenes of the split "train", seed 0, one shared core (torch, bfloat16): the decoder's layout {found['layout_steps']:,} steps of 256 in
+{found['layout_minutes']:.0f} minutes; the prior {found['prior_steps']:,} steps of 512 in {found['prior_minutes']:.0f} minutes, with prompts of both languages; the decoder {found['decoder_steps']:,} steps of 64
+in {found['decoder_minutes']:.0f} minutes, a tenth of them from nothing, for guidance. The first 5,000 steps of this prior counted the vectors alone,
+the rest also what the layout sees in them; the decoder's learning rate fell as for 10,000 steps until step 1,355, then as for
+5,000. The decisions are in `docs/decisions/0016-llava-and-unclip.md`.
 
 ## What it draws
 
-Measured by `scripts/models/unclip_card.py` on prompts of {found['n_prompts']} scenes of reserved seeds, 20 steps of DDIM, guidance 2. What is drawn is read
+Measured by `scripts/models/unclip_card.py` on prompts of {found['n_prompts']} scenes of reserved seeds, 20 steps of DDIM, guidance 3, the best by
+the text of four vectors that the prior imagines. What is drawn is read
 by bundled/observer, which was trained apart.
 
 | attribute | English prompts | Korean prompts |
@@ -107,7 +109,7 @@ def main() -> None:
     from madang.models.providers.unclip import load
 
     made = load(out)
-    for part, module in (("prior", made.prior.transformer), ("decoder", made.decoder.unet)):
+    for part, module in (("layout", made.decoder.layout), ("prior", made.prior.transformer), ("decoder", made.decoder.unet)):
         last = training.read_history(FOLDER / "training" / part / training.HISTORY)[-1]
         found |= {f"{part}_steps": last["step"], f"{part}_minutes": round(last["seconds"] / 60, 1),
                   f"{part}_parameters": sum(each.numel() for each in module.parameters())}

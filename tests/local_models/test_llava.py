@@ -32,7 +32,7 @@ from madang.base.errors import Conflict, Corrupt, InvalidInput, MadangError, Not
 from madang.base.messages import ChatOptions, Image, Message
 from madang.base.settings import Local
 from madang.cli.main import entry
-from madang.models.protocol import DrawOptions
+from madang.models.protocol import Drawing, DrawOptions
 from madang.models.providers.clip_pair import Pair
 from madang.models.providers.clip_pair import load as load_pair
 from madang.models.providers.drawing_chat import DrawingChat
@@ -45,25 +45,43 @@ from madang.multimodal.clip.pool import Pool
 from madang.multimodal.instruct import Grammar
 from madang.multimodal.instruct import write as write_instructions
 from madang.multimodal.llava import tokens
-from madang.multimodal.llava.batches import ALIKE, SILENT, STAGES, Conversation, Scenes, Stage, batch, pieces
+from madang.multimodal.llava.batches import (
+    ALIKE,
+    REQUESTS,
+    SILENT,
+    STAGES,
+    STRESS,
+    Conversation,
+    Scenes,
+    Stage,
+    batch,
+    pieces,
+)
 from madang.multimodal.llava.instructions import Instructions, read_instructions
 from madang.multimodal.llava.job import Wish, run
 from madang.multimodal.llava.model import Seer, load, small
 from madang.multimodal.llava.train import Recipe, Talking, train
 from madang.multimodal.pairs import read_pairs
 from madang.multimodal.scenes import scene
-from madang.multimodal.scenes.claims import whole
+from madang.multimodal.scenes.claims import Claim, whole
 from madang.multimodal.scenes.dataset import write as write_scenes
+from madang.multimodal.scenes.phrases import PHRASES
 from madang.multimodal.scenes.read import read
+from madang.multimodal.scenes.words import Language
+from madang.multimodal.scenes.world import THING, Scene, Thing
 from madang.multimodal.training import CHECKPOINT, HISTORY, Told
 from madang.workspace.pictures import reply_of
 from tests.multimodal.seeing import coded, noise
+from tests.multimodal.test_talk import check_answer
 
 TINY: dict[str, Any] = {"width": 32, "layers": 1, "vocabulary": 400}
 WALLS = np.stack([np.full((32, 32, 3), colour, np.uint8) for colour in ((250, 10, 10), (10, 10, 250), (240, 240, 240))])
 LESSONS = [("What is it?", "A red wall."), ("What is it?", "A blue wall, at night."), ("무엇인가요?", "하얀 벽입니다 🦊")]
-DRAW = Conversation([("Draw a star.", "".join(tokens.PICTURE))], picture=False, wanted="a star")
-TALKS = [Conversation([each]) for each in LESSONS] + [DRAW]
+DRAWN = "".join(tokens.PICTURE)
+DRAW = Conversation([("Draw a star.", f"a star {DRAWN}")], picture=False, wanted=("a star",))
+PAINT = Conversation([("Paint.", DRAWN)], picture=False, wanted=("a blue ring",))
+TWICE = Conversation([("Draw a star.", f"a star {DRAWN}"), ("More!", f"two hearts {DRAWN}")], picture=False, wanted=("a star", "two hearts"))
+TALKS = [Conversation([each]) for each in LESSONS] + [DRAW, PAINT, TWICE]
 TWISTED = [
     "",
     "밤의 바다, ㄱㅏ 각",
@@ -106,7 +124,7 @@ def seer(untaught: Seer) -> Seer:
 
 @pytest.fixture(scope="module")
 def taught(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> Seer:
-    """It learnt `LESSONS` and `DRAW` by heart."""
+    """It learnt `TALKS` by heart."""
     with pytest.MonkeyPatch.context() as patched:
         _short(patched)
         made = small(pair, width=64, layers=2, vocabulary=400)
@@ -190,7 +208,7 @@ LONG = Conversation([("Describe the picture.", "A star."), ("색은?", "빨간�
 HIDDEN = Conversation([("What?", "I see no picture."), ("Sure?", "Yes.")], picture=False)
 
 
-@pytest.mark.parametrize("each", [LONG, HIDDEN, DRAW], ids=["three turns", "no picture", "drawing"])
+@pytest.mark.parametrize("each", [LONG, HIDDEN, DRAW, TWICE], ids=["three turns", "no picture", "drawing", "two drawings"])
 def test_pieces_are_the_whole_template_and_the_answers_are_what_is_learnt(untaught: Seer, each: Conversation) -> None:
     messages = []
     for at, (question, answer) in enumerate(each.turns):
@@ -204,11 +222,11 @@ def test_pieces_are_the_whole_template_and_the_answers_are_what_is_learnt(untaug
 
 
 def test_labels_are_silent_everywhere_but_on_the_answers(untaught: Seer) -> None:
-    talks = [LONG, HIDDEN, DRAW, Conversation([LESSONS[0]])]
+    talks = [LONG, TWICE, HIDDEN, PAINT, Conversation([LESSONS[0]])]
     made = batch(untaught, talks, torch.from_numpy(WALLS[:2]))
     tokenizer = untaught.processor.tokenizer
     assert made.ids.shape == made.mask.shape == made.labels.shape
-    assert made.wanted == ["a star"]
+    assert made.wanted == ["a star", "two hearts", "a blue ring"]
     for row, each in enumerate(talks):
         learnt = made.labels[row] != SILENT
         assert (made.labels[row][learnt] == made.ids[row][learnt]).all()
@@ -220,6 +238,19 @@ def test_labels_are_silent_everywhere_but_on_the_answers(untaught: Seer) -> None
         assert made.mask[row].diff().max() <= 0                # padded on the right
 
 
+def test_a_yes_or_no_after_a_colon_counts_more_and_changes_no_token(untaught: Seer) -> None:
+    talks = [Conversation([("So?", "It is day: yes. It is in the snow: no. So no."), ("No: yes?", "No: there are red, white.")]),
+             Conversation([("맞나요?", "낮입니다: 네. 숲입니다: 아니요. 따라서 아니요.")], picture=False)]
+    made = batch(untaught, talks, torch.from_numpy(WALLS[:1]))
+    tokenizer = untaught.processor.tokenizer
+    assert ((made.weights > 0) == (made.labels != SILENT)).all()
+    for row, (each, stressed) in enumerate(zip(talks, (" yes no", " 네 아니요"), strict=True)):
+        assert set(made.weights[row].tolist()) == {0.0, 1.0, STRESS}
+        assert tokenizer.decode(made.ids[row][made.weights[row] == STRESS]) == stressed
+        whole = "".join(text for text, _ in pieces(untaught.processor, each)).replace(tokens.IMAGE, tokens.IMAGE * untaught.patches)
+        assert tokenizer.encode(whole, add_special_tokens=False) == made.ids[row][made.mask[row] == 1].tolist()
+
+
 @pytest.mark.parametrize(("strategy", "patches"), [("default", 16), ("full", 17)])
 def test_a_picture_is_as_many_tokens_as_it_has_patches(seer: Seer, strategy: str, patches: int) -> None:
     """Which are as many as the model makes of it: else it would not run."""
@@ -228,7 +259,7 @@ def test_a_picture_is_as_many_tokens_as_it_has_patches(seer: Seer, strategy: str
     image = seer.processor.tokenizer.convert_tokens_to_ids(tokens.IMAGE)
     assert (made.ids == image).sum(1).tolist() == [patches, 0, patches]
     assert seer.patches == patches
-    seer.model(input_ids=made.ids, attention_mask=made.mask, pixel_values=seer.pixels(made.pictures.numpy()))
+    seer.model(input_ids=made.ids, attention_mask=made.mask, **seer.pixels(made.pictures.numpy()))
 
 
 def test_padding_changes_the_loss_of_no_row(taught: Seer) -> None:
@@ -237,7 +268,7 @@ def test_padding_changes_the_loss_of_no_row(taught: Seer) -> None:
 
     def losses(rows: list[Conversation], pictures: torch.Tensor) -> list[float]:
         made = batch(taught, rows, pictures)
-        shown = {"pixel_values": taught.pixels(made.pictures.numpy())} if len(pictures) else {}
+        shown = taught.pixels(made.pictures.numpy()) if len(pictures) else {}
         with torch.no_grad():
             scores = taught.model(input_ids=made.ids, attention_mask=made.mask, **shown).logits
         return [float(cross_entropy(scores[row, :-1], made.labels[row, 1:], ignore_index=SILENT)) for row in range(len(rows))]
@@ -258,27 +289,41 @@ def test_the_loss_of_a_step_is_that_of_all_answers_and_of_what_shall_be_drawn(ta
     made = batch(taught, TALKS, torch.from_numpy(WALLS))
     with torch.no_grad():
         found = taught.model(input_ids=made.ids, attention_mask=made.mask, output_hidden_states=True,
-                             pixel_values=taught.pixels(made.pictures.numpy()))
+                             **taught.pixels(made.pictures.numpy()))
     told = cross_entropy(found.logits[:, :-1].flatten(0, 1), made.labels[:, 1:].flatten(), ignore_index=SILENT)
     assert loss(0.0, TALKS) == pytest.approx(float(told), rel=1e-3)
-    ids = made.ids[3].tolist()
-    where = [ids.index(each) for each in taught.processor.tokenizer.convert_tokens_to_ids(list(tokens.PICTURE))]
-    assert taught.output is not None
-    with torch.no_grad():
-        meant = taught.output(found.hidden_states[-1][3, where][None])[0].numpy()
-    far = np.mean((meant - pair.embed(["a star"])[0] * math.sqrt(pair.dim)) ** 2)
-    assert loss(2.0, TALKS) - loss(0.0, TALKS) == pytest.approx(2 * float(far), rel=1e-3, abs=1e-6)
+    far = [np.square(vector - pair.embed([text])[0] * math.sqrt(pair.dim))
+           for vector, text in zip(meant(taught, TALKS), [text for each in TALKS for text in each.wanted], strict=True)]
+    assert len(far) == 4
+    assert loss(2.0, TALKS) - loss(0.0, TALKS) == pytest.approx(2 * float(np.mean(far)), rel=1e-3, abs=1e-5)
     assert loss(5.0, TALKS[:3]) == loss(0.0, TALKS[:3])                   # nothing to draw
+    crossed = [PAINT, replace(TWICE, wanted=TWICE.wanted[::-1])]          # the same texts, of one another's pictures
+    assert loss(1.0, crossed) - loss(0.0, crossed) > 10 * (loss(1.0, [PAINT, TWICE]) - loss(0.0, [PAINT, TWICE]))
+
+
+def meant(seer: Seer, talks: list[Conversation]) -> list[np.ndarray]:
+    """What the pictures mean that are said in conversations without one, each conversation in one piece, by itself."""
+    marks = seer.processor.tokenizer.convert_tokens_to_ids(list(tokens.PICTURE))
+    assert seer.output is not None
+    found = []
+    for each in talks:
+        if each.picture:
+            continue
+        ids = batch(seer, [each], torch.from_numpy(WALLS[:0])).ids
+        with torch.no_grad():
+            states = seer.model.model(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+            starts = [at for at in range(ids.shape[1]) if ids[0, at : at + len(marks)].tolist() == marks]
+            assert len(starts) == len(each.wanted)
+            found += [seer.output(states[:, at : at + len(marks)])[0].numpy() for at in starts]
+    return found
 
 
 def test_a_drawing_is_meant_by_the_vector_of_the_text_that_asks_for_it(taught: Seer, pair: Pair) -> None:
-    made = batch(taught, [DRAW], torch.from_numpy(WALLS[:0]))
-    assert taught.output is not None
-    with torch.no_grad():
-        states = taught.model.model(input_ids=made.ids, attention_mask=made.mask).last_hidden_state
-        first = made.ids[0].tolist().index(taught.processor.tokenizer.convert_tokens_to_ids(tokens.PICTURE[0]))
-        vector = taught.output(states[:, first : first + len(tokens.PICTURE)])[0].numpy()
-    assert vector @ pair.embed(["a star"])[0] / np.linalg.norm(vector) > 0.95
+    texts = ["a star", "a blue ring", "a star", "two hearts"]
+    vectors = normalize(torch.from_numpy(np.stack(meant(taught, [DRAW, PAINT, TWICE])))).numpy()
+    alike = vectors @ pair.embed(texts).T
+    assert alike.diagonal().min() > 0.95
+    assert [texts[at] for at in alike.argmax(1)] == texts
 
 
 def test_a_template_that_changes_what_came_before_is_refused(untaught: Seer) -> None:
@@ -307,25 +352,71 @@ def test_captions_say_what_their_pictures_show(scenes: Scenes) -> None:
         for each, picture in zip(talks, pictures.numpy(), strict=True):
             ((_, answer),) = each.turns
             row = int((scenes.pool.pictures == picture).all((1, 2, 3)).argmax())
-            assert read(answer, "ko" if any("가" <= letter <= "힣" for letter in answer) else "en") == whole(scenes.pool.made[row])
+            assert read(answer, language_of(answer)) == whole(scenes.pool.made[row])
             found += 1
     assert found == 32
+
+
+def language_of(text: str) -> Language:
+    return "ko" if re.search("[가-힣]", text) else "en"
+
+
+def scene_of(claim: Claim) -> Scene:
+    """The scene that is described in full."""
+    assert None not in (claim.background, claim.time, *(getattr(part, name) for part in claim.things for name in THING))
+    return Scene.of(claim.background, claim.time, [Thing(each.shape, each.colour, each.size, each.position) for each in claim.things])
 
 
 def test_each_stage_gets_its_kind_of_conversations(scenes: Scenes) -> None:
     talks = {stage: [each for step in range(24) for each in scenes.conversations(step, 16, stage)[0]] for stage in STAGES}
     assert not any(each.picture for each in talks["language"])
     assert all(each.picture and len(each.turns) == 1 for each in talks["align"])
+    assert not any(each.wanted for each in talks["align"])
+    requests = [each for stage in STAGES for each in talks[stage] if each.wanted and not each.picture]
+    assert all(len(each.turns) == len(each.wanted) == REQUESTS for each in requests)
+    assert all(said in question for each in requests for (question, _), said in zip(each.turns, each.wanted, strict=True))
+    for each in (each for stage in STAGES for each in talks[stage]):
+        drawn = [answer for _, answer in each.turns if tokens.PICTURE[0] in answer]
+        assert drawn == [f"{said} {DRAWN}" for said in each.wanted]           # said in words, and then as a picture
+        texts = [text for turn in each.turns for text in turn if text not in drawn]
+        assert not any(mark in text for text in (*texts, *each.wanted) for mark in tokens.SPECIAL)
+    assert 0.4 < np.mean([bool(each.wanted) for each in talks["language"]]) < 0.6
     seen = talks["instruct"]
-    drawing = [each for each in seen if each.wanted]
-    assert all(each.turns[-1][1] == "".join(tokens.PICTURE) for each in drawing)
-    assert not any(mark in answer for each in seen for _, answer in each.turns[: len(each.turns) - bool(each.wanted)]
-                   for mark in tokens.SPECIAL)
-    assert 0.15 < len(drawing) / len(seen) < 0.4
-    assert any(each.picture for each in drawing)                          # one that is to be changed
-    assert any(not each.picture for each in drawing)
-    assert any(not each.picture and not each.wanted for each in seen)     # asked about a picture that is not there
-    assert {len(each.turns) for each in seen} == {1, 2, 3}
+    assert 0.15 < np.mean([bool(each.wanted) and not each.picture for each in seen]) < 0.25
+    changed = [each for each in seen if each.wanted and each.picture]
+    assert 0.12 < len(changed) / len(seen) < 0.25
+    assert {len(each.turns) for each in changed} == {1, 2}
+    assert all(len(each.wanted) == 1 and DRAWN in each.turns[-1][1] for each in changed)
+    blind = [each for each in seen if not each.picture and not each.wanted]   # asked about a picture that is not there
+    assert 0 < len(blind) / len(seen) < 0.06
+    assert {answer for each in blind for _, answer in each.turns} <= {phrases.no_picture for phrases in PHRASES.values()}
+    assert {len(each.turns) for each in seen} == {1, 2}
+
+
+def test_what_is_said_without_pictures_can_be_known_from_the_first_answer(scenes: Scenes) -> None:
+    names: list[str] = []
+    for step in range(16):
+        for each in scenes.conversations(step, 16, "language")[0]:
+            if not each.wanted:
+                language = language_of(each.turns[0][0])
+                made = scene_of(read(each.turns[0][1], language))
+                told = [check_answer(*turn, made, language) for turn in each.turns]
+                assert told[0] == "caption"
+                assert len(told) in (2, 3)
+                names += told[1:]
+    assert 0.65 < np.mean([name in ("true", "is") for name in names]) < 0.9       # most ask whether something is so
+    assert len(set(names)) > 10
+
+
+def test_what_is_said_of_pictures_is_true_of_them(scenes: Scenes) -> None:
+    names: list[str] = []
+    for step in range(16):
+        talks, pictures = scenes.conversations(step, 16, "instruct")
+        for each, picture in zip([each for each in talks if each.picture], pictures.numpy(), strict=True):
+            made = scenes.pool.made[int((scenes.pool.pictures == picture).all((1, 2, 3)).argmax())]
+            names += [check_answer(*turn, made, language_of(turn[0])) for turn in each.turns if DRAWN not in turn[1]]
+    assert 0.65 < np.mean([name in ("true", "is") for name in names]) < 0.9       # most ask whether something is so
+    assert len(set(names)) > 10
 
 
 def test_conversations_of_a_step_are_about_equally_long(scenes: Scenes, untaught: Seer) -> None:
@@ -341,7 +432,7 @@ def test_conversations_of_a_step_are_about_equally_long(scenes: Scenes, untaught
 # --- training ---
 
 @pytest.mark.parametrize(("stage", "parts"), [
-    ("language", {"model.language_model", "lm_head"}),
+    ("language", {"model.language_model", "lm_head", "output"}),
     ("align", {"model.multi_modal_projector"}),
     ("instruct", {"model.language_model", "lm_head", "model.multi_modal_projector", "output"})])
 def test_a_stage_trains_what_it_says(seer: Seer, pair: Pair, scenes: Scenes, tmp_path: Path, stage: Stage,
@@ -541,31 +632,98 @@ def test_it_answers_as_a_chat_model_under_its_folders_name(folder: Path, taught:
         assert deltas[-1].usage.prompt_tokens > 2 * taught.patches
 
 
-def test_where_it_says_a_picture_one_is_drawn_from_what_it_meant(folder: Path, taught: Seer, unclip_folder: Path) -> None:
-    painter = UnclipImages("diffusers/x", unclip_folder, seer_of)
-    model = DrawingChat("transformers/x", folder, Local(device="cpu"), lambda: painter)
+class Painter(UnclipImages):
+    """Keeps what it is asked for."""
 
-    def answered(text: str, seed: int | None = 3) -> tuple[str, Any]:
-        deltas = list(model.chat([Message("user", text)], ChatOptions(seed=seed)))
+    def __init__(self, folder: Path) -> None:
+        super().__init__("diffusers/x", folder, seer_of)
+        self.vectors: list[np.ndarray] = []
+
+    def draw_vector(self, vector: Any, options: DrawOptions | None = None, **more: Any) -> list[Drawing]:
+        self.vectors.append(np.array(vector))
+        return super().draw_vector(vector, options, **more)
+
+
+@pytest.mark.parametrize(("each", "words", "gap"), [(DRAW, "a star ", "\n\n"), (PAINT, "", "")], ids=["after words", "at once"])
+def test_where_it_says_a_picture_one_is_drawn_from_what_it_meant(folder: Path, taught: Seer, unclip_folder: Path, each: Conversation,
+                                                                 words: str, gap: str) -> None:
+    painter = Painter(unclip_folder)
+    model = DrawingChat("transformers/x", folder, Local(device="cpu"), lambda: painter)
+    ((asked, _),) = each.turns
+
+    def answered(seed: int | None = 3) -> tuple[str, Any]:
+        deltas = list(model.chat([Message("user", asked)], ChatOptions(seed=seed)))
         return "".join(delta.text for delta in deltas), deltas[-1]
 
-    said, last = answered("Draw a star.")
-    found = re.fullmatch(r"!\[picture\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", said)
+    said, last = answered()
+    found = re.fullmatch(rf"{words}{gap}!\[picture\]\(data:image/png;base64,([A-Za-z0-9+/=]+)\)", said)
     assert found is not None
-    assert (last.finish_reason, last.usage.completion_tokens) == ("stop", len(tokens.PICTURE))
-    assert answered("Draw a star.") == (said, last)
-    assert answered("Draw a star.", seed=4)[0] != said
-    made = batch(taught, [DRAW], torch.from_numpy(WALLS[:0]))
-    with torch.no_grad():                                # what was trained, with the whole conversation in one piece
-        states = taught.model.model(input_ids=made.ids, attention_mask=made.mask).last_hidden_state
-        first = made.ids[0].tolist().index(taught.processor.tokenizer.convert_tokens_to_ids(tokens.PICTURE[0]))
-        assert taught.output is not None
-        vector = normalize(taught.output(states[:, first : first + len(tokens.PICTURE)]))[0].numpy()
+    tokenizer = taught.processor.tokenizer
+    assert last.finish_reason == "stop"
+    assert last.usage.prompt_tokens == len(tokenizer(f"{tokens.USER}{asked}{tokens.END}{tokens.ASSISTANT}")["input_ids"])
+    assert last.usage.completion_tokens == len(tokenizer(words)["input_ids"]) + len(tokens.PICTURE)
+    assert answered() == (said, last)
+    assert answered(seed=4)[0] != said
+    (whole_piece,) = meant(taught, [each])               # what was trained, with the whole conversation in one piece
+    vector = whole_piece / np.linalg.norm(whole_piece)
+    assert np.stack(painter.vectors) == pytest.approx(np.stack([vector] * 3), abs=1e-4)
     drawn = painter.draw_vector(vector, DrawOptions(seed=3))[0]
-    pixels = [np.asarray(Pictures.open(BytesIO(each))).astype(int) for each in (drawn.data, base64.b64decode(found[1]))]
+    pixels = [np.asarray(Pictures.open(BytesIO(data))).astype(int) for data in (drawn.data, base64.b64decode(found[1]))]
     assert np.abs(pixels[0] - pixels[1]).max() <= 2
-    assert reply_of(model, "Draw a star.", seed=3) == ("", base64.b64decode(found[1]))
+    assert reply_of(model, asked, seed=3) == (words.strip(), base64.b64decode(found[1]))
     assert reply_of(model, "What is it?", WALLS[0]) == ("A red wall.", None)
+
+
+def test_words_before_a_picture_are_told_before_it_is_drawn(folder: Path, unclip_folder: Path) -> None:
+    painters: list[Painter] = []
+
+    def painter() -> Painter:
+        painters.append(Painter(unclip_folder))
+        return painters[-1]
+
+    model = DrawingChat("transformers/x", folder, Local(device="cpu"), painter)
+    told, drawn = [], []
+    for delta in model.chat([Message("user", "Draw a star.")], ChatOptions(seed=1)):
+        (drawn if painters else told).append(delta)
+    assert "".join(delta.text for delta in told) == "a star "
+    assert len(told) > 1
+    assert all(delta.text and delta.finish_reason is None and delta.usage is None for delta in told)
+    assert [(delta.text[:12], delta.finish_reason) for delta in drawn] == [("\n\n![picture]", None), ("", "stop")]
+    assert {delta.model for delta in (*told, *drawn)} == {"transformers/x"}
+
+
+def test_what_ends_within_the_words_is_not_drawn(folder: Path, taught: Seer, unclip_folder: Path) -> None:
+    painters: list[Painter] = []
+
+    def painter() -> Painter:
+        painters.append(Painter(unclip_folder))
+        return painters[-1]
+
+    model = DrawingChat("transformers/x", folder, Local(device="cpu"), painter)
+    ids = taught.processor.tokenizer("a star ")["input_ids"]
+
+    def answered(**options: Any) -> tuple[str, str | None, int]:
+        deltas = list(model.chat([Message("user", "Draw a star.")], ChatOptions(**options)))
+        assert [delta.finish_reason for delta in deltas[:-1]] == [None] * (len(deltas) - 1)
+        assert deltas[-1].usage is not None
+        return "".join(delta.text for delta in deltas), deltas[-1].finish_reason, deltas[-1].usage.completion_tokens
+
+    for most in range(1, len(ids) + 1):
+        assert answered(max_tokens=most) == (taught.processor.tokenizer.decode(ids[:most]), "length", most)
+    text, reason, count = answered(stop=("star",))
+    assert (text, reason) == ("a ", "stop")
+    assert count <= len(ids)
+    assert answered(stop=("a",))[:2] == ("", "stop")
+    stopped = model.chat([Message("user", "Draw a star.")])
+    next(iter(stopped))
+    stopped.close()     # type: ignore[attr-defined]
+    assert not painters
+    # What only begins like a stop is told, and drawn.
+    for stop in ("star!", " \n", "moon"):
+        text, reason, count = answered(stop=(stop,))
+        assert text.startswith("a star \n\n![picture](data:")
+        assert (reason, count) == ("stop", len(ids) + len(tokens.PICTURE))
+    assert len(painters) == 1
 
 
 def test_what_cannot_be_drawn_is_told_and_words_need_no_painter(folder: Path, tmp_path: Path) -> None:
@@ -1049,14 +1207,16 @@ def test_a_llava_next_sees_at_several_resolutions(next_folder: Path, tmp_path: P
     (tmp_path / "madang.toml").write_text("[local]\nmax_tokens = 6\n")
     assert entry(["image", "describe", str(path), "--model", f"transformers/{next_folder}", "--workspace", str(tmp_path), "--json"]) == 0
     assert len(json.loads(capsys.readouterr().out)["pictures"]) == 1
-    with pytest.raises(InvalidInput, match="is a llava_next, not a LLaVA"):
-        load(str(next_folder))
+    assert load(str(next_folder)).tiled
 
 
-def test_a_llava_of_the_hubs_format_is_tuned(vision_folder: Path, clip_folder: Path, walls: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["vision_folder", "next_folder"])
+def test_a_llava_of_the_hubs_format_is_tuned(kind: str, request: pytest.FixtureRequest, clip_folder: Path, walls: Path,
+                                             tmp_path: Path) -> None:
     """One that has another tokenizer, another template and no way to draw."""
-    run(Wish(tmp_path / "out", start=str(vision_folder), clip=str(clip_folder), data=str(walls), recipe=_recipe(), every=3))
-    before, after = load(str(vision_folder)), load(str(tmp_path / "out"))
+    start = str(request.getfixturevalue(kind))
+    run(Wish(tmp_path / "out", start=start, clip=str(clip_folder), data=str(walls), recipe=_recipe(), every=3))
+    before, after = load(start), load(str(tmp_path / "out"))
     assert after.output is None
     found = changed(weights(before), weights(after))
     assert any("language_model" in name for name in found)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import permutations, product
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madang.multimodal.scenes.claims import Claim, Part, partly, truth, whole
-from madang.multimodal.scenes.world import BACKGROUNDS, SPLITS, THING, TIMES, Scene, Thing, scene, variants
+from madang.multimodal.scenes.claims import Claim, Part, asked_of, fitting, matched, partly, truth, whole
+from madang.multimodal.scenes.world import BACKGROUNDS, POSITIONS, SPLITS, THING, TIMES, Scene, Thing, scene, variants
 
 seeds = st.integers(0, 2**40)
 scenes = st.builds(scene, seeds, st.sampled_from(SPLITS))
@@ -21,6 +21,10 @@ claims = st.builds(Claim, st.sampled_from([None, *BACKGROUNDS[:2]]), st.sampled_
 things = st.builds(Thing, *(st.sampled_from(values[:2]) for values in THING.values()))
 alike = st.builds(Scene.of, st.sampled_from(BACKGROUNDS[:2]), st.sampled_from(TIMES[:2]),
                   st.lists(things, min_size=1, max_size=2, unique_by=lambda thing: thing.position))
+crowded = st.builds(Scene.of, st.just("sea"), st.just("day"),
+                    st.lists(st.builds(Thing, *(st.sampled_from(values[:2]) for name, values in THING.items() if name != "position"),
+                                       st.sampled_from(POSITIONS[:3])),
+                             min_size=1, max_size=3, unique_by=lambda thing: thing.position))
 
 
 def holds(claim: Claim, made: Scene) -> bool:
@@ -102,6 +106,79 @@ def test_every_kind_of_thing_is_said_now_and_then() -> None:
     for name in THING:
         told = [getattr(part, name) is not None for _, claim in said for part in claim.things]
         assert 0.5 < np.mean(told) < 0.7, name
+
+
+# --- which thing a claim is about ---
+
+def agrees(part: Part, thing: Thing) -> list[bool]:
+    """For each attribute that is claimed, whether the thing has it."""
+    return [getattr(part, name) == getattr(thing, name) for name in THING if getattr(part, name) is not None]
+
+
+def best(claim: Claim, made: Scene) -> list[Thing | None]:
+    """The definition, tried with every way to choose: most that fit wholly, most attributes, the first in the scene."""
+    nobody = len(made.things)
+    lacking = max(0, len(claim.things) - nobody)
+    ways = []
+    for chosen in product(range(nobody + 1), repeat=len(claim.things)):
+        some = [at for at in chosen if at != nobody]
+        if len(set(some)) == len(some) == len(chosen) - lacking:
+            told = [agrees(part, made.things[at]) for part, at in zip(claim.things, chosen, strict=True) if at != nobody]
+            ways.append((-sum(map(all, told)), -sum(map(sum, told)), chosen))
+    return [(*made.things, None)[at] for at in min(ways)[2]]
+
+
+def test_what_is_asked_of_a_thing_and_how_much_of_it_fits() -> None:
+    star = Thing("star", "red", "small", "top")
+    assert asked_of(Part()) == []
+    assert asked_of(Part("star", None, "large")) == ["shape", "size"]
+    assert asked_of(whole(Scene("sea", "day", (star,))).things[0]) == list(THING)
+    assert fitting(Part(), star) == 0
+    assert fitting(Part("star", "red", "large"), star) == 2
+    assert fitting(Part("ring"), star) == 0
+    assert fitting(Part("star", "red", "small", "top"), star) == 4
+
+
+def test_claims_are_about_things_by_hand() -> None:
+    star, ring = Thing("star", "red", "small", "top"), Thing("ring", "red", "large", "left")
+    made = Scene("sea", "night", (star, ring))
+    told: list[tuple[tuple[Part, ...], list[Thing | None]]] = [
+        ((), []), ((Part(),), [star]), ((Part(), Part()), [star, ring]), ((Part("ring"),), [ring]),
+        ((Part("ring"), Part("star")), [ring, star]),
+        # A choice that is greedy would take the star for the first part, and have nothing at the top for the second.
+        ((Part(colour="red"), Part(position="top")), [ring, star]),
+        # One that fits wholly is worth more than many attributes.
+        ((Part("star", "red", "small", "left"), Part("star")), [ring, star]),
+        ((Part("heart", "red", "large"),), [ring]), ((Part("heart"),), [star]),
+        ((Part("star"), Part("ring"), Part("heart")), [star, ring, None]),
+        ((Part("heart"), Part("ring"), Part("star")), [None, ring, star]),
+        ((Part("heart"),) * 3, [star, ring, None]),
+    ]
+    assert [matched(Claim(things=parts), made) for parts, _ in told] == [expected for _, expected in told]
+
+
+@given(claims, crowded)
+def test_claims_are_about_the_things_that_fit_best(claim: Claim, made: Scene) -> None:
+    found = matched(claim, made)
+    assert found == best(claim, made)
+    there = [thing for thing in found if thing is not None]
+    assert len(set(there)) == len(there) == min(len(claim.things), len(made.things))
+    every = all(thing is not None and all(agrees(part, thing)) for part, thing in zip(claim.things, found, strict=True))
+    assert every == truth([Claim(things=claim.things)], [made])[0, 0]
+
+
+@given(seeds, seeds)
+def test_claims_about_scenes_that_are_nearly_alike_are_about_the_things_that_fit_best(seed: int, other: int) -> None:
+    generator = np.random.default_rng(other)
+    made = scene(seed)
+    for each in variants(made, generator, 6):
+        for claim in (whole(each), partly(each, generator)):
+            assert matched(claim, made) == best(claim, made)
+
+
+@given(scenes)
+def test_the_whole_is_about_the_things_that_are_there(made: Scene) -> None:
+    assert matched(whole(made), made) == list(made.things)
 
 
 def test_nothing_against_nothing() -> None:

@@ -11,7 +11,7 @@ import pytest
 from madang.models.protocol import Picture
 from madang.multimodal.scenes.claims import Claim, truth, whole
 from madang.multimodal.scenes.exam import painted, scenes_of
-from madang.multimodal.scenes.interview import interview
+from madang.multimodal.scenes.interview import interview, verdict
 from madang.multimodal.scenes.phrases import PHRASES
 from madang.multimodal.scenes.read import read
 from madang.multimodal.scenes.words import LANGUAGES, Language, say
@@ -95,6 +95,31 @@ class AlwaysSays(Model):
 def test_one_word_for_everything_is_half_right_at_best(english: str, korean: str, score: float) -> None:
     assert interview(AlwaysSays(english, korean), SIDE, COUNT) == {
         **dict.fromkeys(NAMES, 1.0), "yes/no": score, "yes/no ko": score}
+
+
+def test_who_tells_why_before_has_full_marks_whatever_is_said_of_parts() -> None:
+    class TellsWhy(Model):
+        def judged(self, right: bool, language: Language) -> str:
+            parts = {"en": "It is night: {}. There are two: {}. So {}.", "ko": "밤입니다: {}. 두 개입니다: {}. 따라서 {}."}
+            words = {"en": ("no", "yes"), "ko": ("아니요", "네")}[language]
+            return parts[language].format(words[not right], words[right], words[right])
+
+    assert interview(TellsWhy(), SIDE, COUNT) == dict.fromkeys(NAMES, 1.0)
+
+
+@pytest.mark.parametrize(("text", "language", "said"), [
+    ("Yes.", "en", True), ("No.", "en", False), ("yes", "en", True), ("NO!", "en", False), (" \n no ", "en", False),
+    ("Yes, it does.", "en", True), ("No: there is none.", "en", False), ("So yes.", "en", True), ("So no.", "en", False),
+    ("It is night: yes. There are two: yes. So no.", "en", False), ("It is night: no. So\nyes", "en", True),
+    ("Yes, though some would say no.", "en", True), ("No, not yes", "en", False),      # what is said first counts
+    ("It is night: yes. So", "en", None), ("I say yes and mean it.", "en", None), ("Yesterday.", "en", None), ("None.", "en", None),
+    ("", "en", None), (" \n", "en", None), ("...", "en", None), ("네.", "en", None),
+    ("네", "ko", True), ("아니요", "ko", False), ("네, 맞습니다.", "ko", True), ("아니요: 빨간색입니다.", "ko", False),
+    ("밤입니다: 네. 따라서 아니요.", "ko", False), ("밤입니다: 아니요. 따라서 네.", "ko", True), ("밤입니다: 네. 따라서", "ko", None),
+    ("네모", "ko", None), ("네모가 있습니다.", "ko", None), ("Yes.", "ko", None), ("", "ko", None),
+])
+def test_a_verdict_is_the_first_word_or_else_the_last_one(text: str, language: Language, said: bool | None) -> None:
+    assert verdict(text, language) is said
 
 
 def test_who_takes_true_for_false_is_never_right() -> None:

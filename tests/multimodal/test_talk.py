@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from madang.multimodal.scenes.claims import Claim, truth, whole
+from madang.multimodal.scenes.claims import Claim, Part, partly, truth, whole
 from madang.multimodal.scenes.phrases import ENGLISH, KOREAN, PHRASES, Phrases
 from madang.multimodal.scenes.read import read
 from madang.multimodal.scenes.talk import KINDS, Talk, Turn
@@ -44,10 +44,13 @@ languages = st.sampled_from(LANGUAGES)
 CHANGES = ("again", "at time", "at place", "recolour", "without")
 QUESTIONS = tuple(name for name in ENGLISH.ask if name not in ("draw", *CHANGES))
 YES, NO = {"en": "Yes.", "ko": "네."}, {"en": "No.", "ko": "아니요."}
+VERDICTS = {"en": {"yes": True, "no": False}, "ko": {"네": True, "아니요": False}}
+NO_OTHER = {"en": "There is no other shape", "ko": "다른 도형은 없습니다"}
 NUMBERS: dict[Language, tuple[str, ...]] = {"en": ("none", "one", "two", "three"), "ko": ("영", "한", "두", "세")}
 VALUES = {**THING, "background": BACKGROUNDS, "time": TIMES}
 MADE = Scene("sea", "night", (Thing("star", "red", "small", "top left"), Thing("ring", "purple", "large", "right"),
                               Thing("circle", "red", "large", "bottom")))
+ONE = Scene("sea", "day", (Thing("star", "red", "small", "top"),))
 
 
 def names_of(attribute: str, language: Language) -> dict[str, str]:
@@ -120,12 +123,64 @@ def the(shape: str, made: Scene) -> Thing:
     return found
 
 
+def judged(answer: str, language: Language) -> tuple[list[tuple[str, bool]], bool]:
+    """What is seen and whether it fits, sentence by sentence, and the verdict, which is all that the last one says."""
+    *seen, last = re.findall(r"[^.]+\.", answer)
+    verdicts = VERDICTS[language]
+    word = f"({'|'.join(verdicts)})"
+    found = [re.fullmatch(rf"([^:]+): {word}\.", text.strip()) for text in seen]
+    end = re.fullmatch(rf"{'So' if language == 'en' else '따라서'} {word}\.", last.strip())
+    assert end is not None, answer
+    assert None not in found, answer
+    return [(match[1], verdicts[match[2]]) for match in found if match], verdicts[end[1]]
+
+
+def most_at_once(claim: Claim, made: Scene) -> int:
+    """How many of the things that are claimed the scene has, each of them another one of it."""
+    return max(count for count in range(len(claim.things) + 1)
+               if any(truth([Claim(things=some)], [made])[0, 0] for some in itertools.combinations(claim.things, count)))
+
+
+def check_judged(claim: Claim, made: Scene, answer: str, language: Language) -> None:
+    """Fails unless an answer says of all that is claimed, and of nothing else, what is there and whether it fits."""
+    seen, verdict = judged(answer, language)
+    assert verdict == truth([claim], [made])[0, 0] == all(fits for _, fits in seen)
+    rest = iter(seen)
+    for name in ("background", "time"):
+        if (said := getattr(claim, name)) is not None:
+            text, fits = next(rest)
+            assert named(text, name, language) == [getattr(made, name)]
+            assert fits == (said == getattr(made, name))
+    if claim.count is not None:
+        text, fits = next(rest)
+        assert number(text, language) == len(made.things)
+        assert fits == (claim.count == len(made.things))
+    told: list[Thing] = []
+    fitting = 0
+    for part, (text, fits) in zip(claim.things, rest, strict=True):
+        if text == NO_OTHER[language]:
+            assert not fits
+            continue
+        (shown,) = read(text, language).things
+        (thing,) = (each for each in made.things if Part(each.shape, each.colour, each.size, each.position) == shown)
+        assert fits == all(getattr(part, name) in (None, getattr(thing, name)) for name in THING)
+        told.append(thing)
+        fitting += fits
+    assert len(set(told)) == len(told) == min(len(claim.things), len(made.things))     # each one once; else no other
+    assert fitting == most_at_once(claim, made)
+
+
 def check(turn: Turn, made: Scene, language: Language) -> str:
-    """Fails unless the answer is true and answers the question; the name of the question."""
-    name, words = understood(turn.question, language)
-    answer = turn.answer
+    """Fails unless the answer is true and answers the question, which is of its kind; the name of the question."""
+    name = check_answer(turn.question, turn.answer, made, language)
     kind = name if name in ("caption", "detail") else "reasoning" if name in ("further", "dark", "larger", "same") else "conversation"
     assert turn.kind == kind
+    return name
+
+
+def check_answer(question: str, answer: str, made: Scene, language: Language) -> str:
+    """Fails unless the answer is true and answers the question; the name of the question."""
+    name, words = understood(question, language)
 
     def only(attribute: str) -> str:
         """The one value that the answer says."""
@@ -150,8 +205,7 @@ def check(turn: Turn, made: Scene, language: Language) -> str:
         shown = {each: named(answer, each, language) for each in ("shape", "colour", "size")}
         assert shown == {each: [] if there is None else [getattr(there, each)] for each in shown}
     elif name in ("true", "is"):
-        right = truth([claimed(words["said"], language)], [made])[0, 0]
-        assert answer == (YES if right else NO)[language]
+        check_judged(claimed(words["said"], language), made, answer, language)
     elif name == "further":
         one, other = (the(shape, made) for shape in dict.fromkeys(named(answer, "shape", language)))
         assert {one.shape, other.shape} == {words["one"], words["other"]}
@@ -216,12 +270,33 @@ def test_the_oracle_refuses_what_is_not_true() -> None:
         with pytest.raises(AssertionError):
             check(Turn("conversation", asked[language], wrong), MADE, language)     # type: ignore[arg-type]
     with pytest.raises(AssertionError):
-        check(Turn("conversation", "Is there a red heart?", "Yes."), MADE, "en")
+        check(Turn("detail", "What colour is the star?", "The star is red."), MADE, "en")
     with pytest.raises(AssertionError):
         check(Turn("reasoning", "Which is further left, the star or the ring?",
                    "The ring: it is on the right, and the star is at the top left."), MADE, "en")
     with pytest.raises(ValueError, match="unpack"):
         understood("What is the meaning of it?", "en")
+
+
+RIGHT = "It is over the sea: yes. At the top left there is a small red star: yes. On the right there is a large purple ring: no. So no."
+
+
+@pytest.mark.parametrize(("right", "wrong"), [
+    (RIGHT, "No."), (RIGHT, "So no."), ("So no.", "So yes."), ("So no.", ""),
+    ("over the sea", "in a forest"), ("It is over the sea: yes. ", ""), ("So no.", "It is night: yes. So no."), ("So no.", "There are three: yes. So no."),
+    ("star: yes", "star: no"), ("ring: no", "ring: yes"), ("star: yes", "star"), ("small red", "large red"), ("red star", "star"),
+    # Others that are there, but not those that the claim is about; and one twice.
+    ("top left there is a small red star: yes", "bottom there is a large red circle: no"),
+    ("On the right there is a large purple ring", "At the top left there is a small red star"),
+    ("On the right there is a large purple ring", "There is no other shape"),
+    (" On the right there is a large purple ring: no.", ""),
+])
+def test_the_oracle_refuses_what_is_told_wrongly_of_a_claim(right: str, wrong: str) -> None:
+    question = "Is this true: over the sea: a red star and a small ring?"
+    assert check(Turn("conversation", question, RIGHT), MADE, "en") == "true"
+    assert right in RIGHT
+    with pytest.raises((AssertionError, ValueError)):
+        check(Turn("conversation", question, RIGHT.replace(right, wrong)), MADE, "en")
 
 
 @pytest.mark.parametrize(("question", "answer"), [
@@ -260,6 +335,33 @@ def test_sentences_are_what_they_were(question: str, answer: str) -> None:
     assert told(MADE, language)[question] == answer
 
 
+STAR, RING, HEART = Part("star", "red"), Part("ring", position="right"), Part("heart", "red", "small")
+
+
+@pytest.mark.parametrize(("claim", "made", "english", "korean"), [
+    (Claim(things=(STAR,)), MADE, "At the top left there is a small red star: yes. So yes.",
+     "왼쪽 위에 작은 빨간 별이 있습니다: 네. 따라서 네."),
+    (Claim("desert", "night", (RING, Part("circle", "blue"))), MADE,
+     "It is over the sea: no. It is night: yes. On the right there is a large purple ring: yes. "
+     "At the bottom there is a large red circle: no. So no.",
+     "바다입니다: 아니요. 밤입니다: 네. 오른쪽에 큰 보라색 고리가 있습니다: 네. 아래쪽에 큰 빨간 동그라미가 있습니다: 아니요. 따라서 아니요."),
+    (Claim(time="day", count=3), MADE, "It is night: no. There are three: yes. So no.", "밤입니다: 아니요. 세 개입니다: 네. 따라서 아니요."),
+    (Claim(count=1), ONE, "There is one: yes. So yes.", "한 개입니다: 네. 따라서 네."),
+    # What comes nearest is told where nothing has all that is claimed.
+    (Claim(things=(HEART,)), MADE, "At the top left there is a small red star: no. So no.",
+     "왼쪽 위에 작은 빨간 별이 있습니다: 아니요. 따라서 아니요."),
+    # Things are told in the order of the claim, and the ring is not taken for the thing of any shape.
+    (Claim(things=(Part(size="large"), RING)), MADE,
+     "At the bottom there is a large red circle: yes. On the right there is a large purple ring: yes. So yes.",
+     "아래쪽에 큰 빨간 동그라미가 있습니다: 네. 오른쪽에 큰 보라색 고리가 있습니다: 네. 따라서 네."),
+    (Claim(things=(STAR, RING)), ONE, "At the top there is a small red star: yes. There is no other shape: no. So no.",
+     "위쪽에 작은 빨간 별이 있습니다: 네. 다른 도형은 없습니다: 아니요. 따라서 아니요."),
+])
+def test_what_is_told_of_claims(claim: Claim, made: Scene, english: str, korean: str) -> None:
+    assert {language: Talk(np.random.default_rng(1), language).true_or_not(claim, made)[1] for language in LANGUAGES} == {
+        "en": english, "ko": korean}
+
+
 @cache
 def told(made: Scene, language: Language) -> dict[str, str]:
     """Many questions about one scene, and their answers."""
@@ -270,17 +372,16 @@ def told(made: Scene, language: Language) -> dict[str, str]:
 @pytest.mark.parametrize(("language", "count", "detail"), [
     ("en", "There is one.", "There is one shape."), ("ko", "한 개입니다.", "도형이 한 개 있습니다.")])
 def test_one_thing_is_spoken_of_in_the_singular(language: Language, count: str, detail: str) -> None:
-    one = Scene("sea", "day", (Thing("star", "red", "small", "top"),))
-    answers = {answer for question, answer in told(one, language).items() if understood(question, language)[0] == "count"}
+    answers = {answer for question, answer in told(ONE, language).items() if understood(question, language)[0] == "count"}
     assert answers == {count}
-    assert detail in Talk(np.random.default_rng(1), language).detail(one)
+    assert detail in Talk(np.random.default_rng(1), language).detail(ONE)
 
 
 @given(seeds, seeds, languages)
 def test_the_same_seed_says_the_same(seed: int, chosen: int, language: Language) -> None:
     def said() -> Any:
         talk = Talk(np.random.default_rng(chosen), language)
-        return talk.turns(scene(seed), 5), talk.claims(scene(seed)), talk.wanted(), talk.changed(scene(seed))
+        return talk.turns(scene(seed), 5), talk.claims(scene(seed)), talk.wanted(), talk.changed(scene(seed)), talk.checks(scene(seed), 3)
 
     assert said() == said()
     turns = said()[0]
@@ -353,11 +454,62 @@ def test_claims_about_scenes_of_pairs_that_are_kept_back() -> None:
 def test_a_question_says_the_claim(seed: int, chosen: int, language: Language, right: bool) -> None:
     talk = Talk(np.random.default_rng(chosen), language)
     claim = talk.claims(scene(seed))[0 if right else 1]
-    question, answer = talk.true_or_not(claim, right)
+    question, answer = talk.true_or_not(claim, scene(seed))
     name, words = understood(question, language)
     assert claimed(words["said"], language) == claim
     assert (name == "is") == (len(claim.things) == 1 and claim.background is None and claim.time is None)
-    assert answer == (YES if right else NO)[language]
+    check_judged(claim, scene(seed), answer, language)
+
+
+@given(seeds, seeds, seeds, languages, st.booleans(), st.booleans())
+def test_whatever_is_claimed_of_whatever_scene_is_told_rightly(seed: int, other: int, chosen: int, language: Language,
+                                                               everything: bool, same_place: bool) -> None:
+    """Of scenes that have nothing to do with one another, so that most is wrong and things are too few or too many."""
+    made, talk = scene(seed), Talk(np.random.default_rng(chosen), language)
+    meant = replace(scene(other), background=made.background, time=made.time) if same_place else scene(other)
+    claim = whole(meant) if everything else partly(meant, talk.generator)
+    check_judged(claim, made, talk.true_or_not(claim, made)[1], language)
+
+
+@given(seeds, languages)
+def test_all_that_is_there_fits_itself(seed: int, language: Language) -> None:
+    made = scene(seed)
+    seen, verdict = judged(Talk(np.random.default_rng(0), language).true_or_not(whole(made), made)[1], language)
+    assert verdict
+    assert [fits for _, fits in seen] == [True] * (3 + len(made.things))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_checks_are_different_questions_of_which_half_are_true(language: Language) -> None:
+    verdicts = []
+    for seed in range(300):
+        made = scene(seed, "held-out" if seed % 2 else "train")
+        turns = Talk(np.random.default_rng(seed), language).checks(made, 4)
+        assert len({turn.question for turn in turns}) == len(turns) == 4
+        assert {check(turn, made, language) for turn in turns} <= {"true", "is"}
+        verdicts += [judged(turn.answer, language)[1] for turn in turns]
+    assert 0.45 < np.mean(verdicts) < 0.55
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_simple_claims_are_about_one_attribute_or_two_of_one_thing(right: bool) -> None:
+    seen: Counter[frozenset[str]] = Counter()
+    for seed in range(600):
+        made, talk = scene(seed), Talk(np.random.default_rng(seed), "en")
+        claim = talk.simple(made, right)
+        assert truth([claim], [made])[0, 0] == right
+        assert len(claim.things) <= 1
+        said = [name for name in ("background", "time", "count") if getattr(claim, name) is not None]
+        said += [name for part in claim.things for name in THING if getattr(part, name) is not None]
+        assert len(said) == 1 or (len(said) == 2 and set(said) <= set(THING))
+        seen[frozenset(said)] += 1
+        assert claim == Talk(np.random.default_rng(seed), "en").simple(made, right)
+    names = ("background", "time", "count", *THING)
+    assert set(seen) == {*(frozenset([name]) for name in names), *map(frozenset, itertools.combinations(THING, 2))}
+
+
+def test_no_checks_are_none() -> None:
+    assert Talk(np.random.default_rng(0), "en").checks(MADE, 0) == []
 
 
 def pairs_of(claim: Claim) -> set[tuple[str | None, str | None]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from rich.console import Console
@@ -47,18 +47,20 @@ def _shared(every: int) -> Callable[[_Command], _Command]:
                 type=click.IntRange(min=1),
                 help="Steps between looks at what it knows.",
             ),
-            click.option(
-                "--groups",
-                default=20_000,
-                show_default=True,
-                type=click.IntRange(min=1),
-                help="Scenes to paint, each with seven that differ in one respect.",
-            ),
         ):
             command = option(command)
         return command
 
     return add
+
+
+_PAINTED = click.option(
+    "--groups",
+    default=20_000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Scenes to paint, each with seven that differ in one respect.",
+)
 
 
 def _on_a_clip(command: _Command) -> _Command:
@@ -108,6 +110,7 @@ def _on_a_clip(command: _Command) -> _Command:
     type=click.FloatRange(min=0, min_open=True, max=1, max_open=True),
     help="Default: 0.001 from nothing, 0.00005 from a model.",
 )
+@_PAINTED
 @_shared(every=200)
 @options.common
 def clip(
@@ -154,7 +157,8 @@ def clip(
     default="scenes",
     show_default=True,
     metavar="FILE",
-    help='Conversations about pictures in LLaVA\'s format (see madang data instruct); "scenes" are painted here.',
+    help='Conversations about pictures in LLaVA\'s format (see madang data instruct); "scenes" are painted here, and '
+    '"pages" of four scenes each.',
 )
 @click.option(
     "--from",
@@ -165,13 +169,16 @@ def clip(
     "Default: a small one from nothing.",
 )
 @click.option("--lora", default=0, metavar="RANK", help="Low-rank updates of this rank instead of training everything.")
+@click.option(
+    "--tiles", is_flag=True, help="See pictures whole, and in four tiles that are twice as sharp (LLaVA-NeXT); slower."
+)
 @click.option("--steps", default=4000, show_default=True, type=click.IntRange(min=1), help="Of the last stage.")
 @click.option("--batch", default=48, show_default=True, type=click.IntRange(min=2), help="Conversations in a step.")
 @click.option(
     "--language-steps",
     default=None,
     type=click.IntRange(min=0),
-    help="Of the stage that teaches the language model to speak. Default: 300 from nothing, else 0.",
+    help="Of the stage that teaches the language model to speak. Default: 1500 from nothing, else 0.",
 )
 @click.option(
     "--align-steps",
@@ -186,6 +193,7 @@ def clip(
     help="Default: 0.002 from nothing, 0.00002 from a model.",
 )
 @_on_a_clip
+@_PAINTED
 @_shared(every=500)
 @options.common
 def llava(
@@ -193,6 +201,7 @@ def llava(
     data: str,
     start: str,
     lora: int,
+    tiles: bool,
     steps: int,
     batch: int,
     language_steps: int | None,
@@ -216,6 +225,7 @@ def llava(
     \b
     A small one from nothing:     madang train llava my-llava
     Tuned to your own pictures:   madang train llava my-llava --from llava-hf/llava-1.5-7b-hf --lora 8 --data told.jsonl
+    With sharper eyes:            madang train llava my-llava --from bundled/llava --tiles --data pages
     Used:                         madang image describe photo.jpg --model transformers/./my-llava
     """
     with _needed():
@@ -228,11 +238,12 @@ def llava(
         warmup=min(100, steps // 10),
         seed=seed,
         threads=threads,
-        language=(0 if start else 300) if language_steps is None else language_steps,
+        language=(0 if start else 1500) if language_steps is None else language_steps,
         align=(0 if start else 200) if align_steps is None else align_steps,
     )
+    wish = Wish(out, start, clip, data, recipe, groups, lora, tiles, every, pool)
     with _Bar(quiet=as_json) as bar:
-        found = run(Wish(out, start, clip, data, recipe, groups, lora, every, pool), tell=bar.part, say=_say(as_json))
+        found = run(wish, tell=bar.part, say=_say(as_json))
     return _show(found, as_json)
 
 
@@ -246,10 +257,18 @@ def llava(
     help='Pictures with captions, as for madang train clip; "scenes" are painted here.',
 )
 @click.option("--text-column", default="", metavar="NAME", help="Which column or key holds the captions.")
-@click.option("--prior-steps", default=4000, show_default=True, type=click.IntRange(min=1), help="Of the prior.")
+@click.option("--prior-steps", default=5000, show_default=True, type=click.IntRange(min=1), help="Of the prior.")
+@click.option(
+    "--layout-steps",
+    default=3000,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Of the decoder's layout: what is where.",
+)
 @click.option("--steps", default=8000, show_default=True, type=click.IntRange(min=1), help="Of the decoder.")
 @click.option("--batch", default=64, show_default=True, type=click.IntRange(min=2), help="Pictures in a step.")
 @_on_a_clip
+@_PAINTED
 @_shared(every=500)
 @options.common
 def unclip(
@@ -257,6 +276,7 @@ def unclip(
     data: str,
     text_column: str,
     prior_steps: int,
+    layout_steps: int,
     steps: int,
     batch: int,
     clip: str,
@@ -270,16 +290,16 @@ def unclip(
 ) -> int:
     """Train a model that draws (unCLIP) into the folder OUT.
 
-    First the prior, from the vector of a text to that of a picture; then the decoder, from that to pixels. OUT gets
-    both in diffusers' formats, and training/ with checkpoints, the scores on what is held out, and what is drawn from
-    some prompts (decoder/sheet.png).
+    First the decoder's layout, what is where in a picture by its vector; then the prior, from the vector of a text to
+    that of a picture; then the decoder, from that to pixels. OUT gets both in diffusers' formats, and training/ with
+    checkpoints, the scores on what is held out, and what is drawn from some prompts (decoder/sheet.png).
 
     \b
     madang train unclip my-unclip
     madang image draw "a red star at night" --model diffusers/./my-unclip
     """
     with _needed():
-        from madang.multimodal.unclip import decoder, prior
+        from madang.multimodal.unclip import decoder, prior, sketch
         from madang.multimodal.unclip.job import Wish, run
     wish = Wish(
         out,
@@ -287,6 +307,7 @@ def unclip(
         data,
         prior.Recipe(steps=prior_steps, warmup=min(100, prior_steps // 10), seed=seed, threads=threads),
         decoder.Recipe(steps=steps, batch=batch, warmup=min(200, steps // 10), seed=seed, threads=threads),
+        sketch.Recipe(steps=layout_steps, warmup=min(100, layout_steps // 10), seed=seed, threads=threads),
         groups,
         text_column,
         every,
@@ -294,6 +315,78 @@ def unclip(
     )
     with _Bar(quiet=as_json) as bar:
         found = run(wish, tell=bar.part, say=_say(as_json))
+    return _show(found, as_json)
+
+
+@train.command()
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--data",
+    default="python",
+    show_default=True,
+    metavar="WHAT",
+    help="A file of UTF-8 text, or a folder of them; \"python\" is the source of Python's standard library, which is "
+    "here already.",
+)
+@click.option(
+    "--kind",
+    default="mamba",
+    show_default=True,
+    type=click.Choice(["mamba", "transformer"]),
+    help="A transformer of the same size is there to compare with.",
+)
+@click.option("--steps", default=1500, show_default=True, type=click.IntRange(min=1), help="How many.")
+@click.option("--batch", default=8, show_default=True, type=click.IntRange(min=2), help="Windows of text in a step.")
+@click.option("--length", default=512, show_default=True, type=click.IntRange(min=8), help="Bytes of a window.")
+@click.option("--width", default=96, show_default=True, type=click.IntRange(min=32), help="Numbers of a token.")
+@click.option("--layers", default=6, show_default=True, type=click.IntRange(min=1), help="Of the Mamba-2.")
+@click.option(
+    "--learning-rate",
+    default=2e-3,
+    show_default=True,
+    type=click.FloatRange(min=0, min_open=True, max=1, max_open=True),
+    help="At its highest.",
+)
+@_shared(every=200)
+@options.common
+def mamba(
+    out: Path,
+    data: str,
+    kind: Literal["mamba", "transformer"],
+    steps: int,
+    batch: int,
+    length: int,
+    width: int,
+    layers: int,
+    learning_rate: float,
+    every: int,
+    threads: int,
+    seed: int,
+    workspace: str,
+    as_json: bool,
+) -> int:
+    """Train a small language model of bytes (Mamba-2) into the folder OUT.
+
+    It remembers a state of fixed size, however much it has read, where a transformer remembers everything. OUT gets the
+    model in Hugging Face's format, and training/ with a checkpoint and the bits per byte on files that are held out.
+
+    \b
+    madang train mamba my-mamba
+    madang train mamba my-mamba --data notes/ --steps 5000
+    """
+    with _needed():
+        from madang.multimodal.mamba.job import Recipe, Wish, run
+    recipe = Recipe(
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        warmup=min(100, steps // 10),
+        seed=seed,
+        threads=threads,
+        length=length,
+    )
+    with _Bar(quiet=as_json) as bar:
+        found = run(Wish(out, kind, data, recipe, width, layers, every), tell=bar.told, say=_say(as_json))
     return _show(found, as_json)
 
 

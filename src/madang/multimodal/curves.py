@@ -61,11 +61,13 @@ def page(told: Sequence[dict[str, Any]]) -> str:
     )
     legend = "".join(f"<li>{swatch(*looks[name])}{escape(name)} {told[-1][name]:.3f}</li>" for name in names)
     minutes = told[-1]["seconds"] / 60
+    most = max([1.0, *(mark.y for line in drawn for mark in line.marks)])  # bits are no shares
+    scores = lines(across, _axis("score", 0, most), drawn)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f"<title>Training</title><style>{STYLE}</style><main><h1>Training</h1>"
         f'<p class="lead">{steps[-1]:,} steps in {minutes:,.1f} minutes.</p><ul class="legend">{legend}</ul>'
-        f"<figure><figcaption><b>Held-out scores</b></figcaption>{lines(across, _axis('score', 0, 1), drawn)}</figure>"
+        f"<figure><figcaption><b>Held-out scores</b></figcaption>{scores}</figure>"
         f"<figure><figcaption><b>Loss</b></figcaption>{losses}</figure></main></html>"
     )
 

@@ -18,7 +18,7 @@ from madang.base.settings import Local
 from madang.models.protocol import Drawing, DrawOptions, SeesAndReads
 from madang.models.providers import unclip, weights, wish
 
-STEPS, PRIOR_STEPS, GUIDANCE = 20, 10, 2.0
+STEPS, PRIOR_STEPS, TRIES, GUIDANCE = 20, 10, 4, 3.0
 
 
 class UnclipImages:
@@ -83,9 +83,7 @@ class UnclipImages:
         """Unit vectors (n, dim) of pictures for those of texts, by the prior alone."""
         with self._lock:
             model = self._model()
-            found = model.prior.imagine(torch.from_numpy(texts), _noise(len(texts), model.prior.dim, seed),
-                                        steps=PRIOR_STEPS)
-            return np.asarray(found.numpy())
+            return np.asarray(_imagined(model, torch.from_numpy(texts), seed).numpy())
 
     def _drawn(self, model: unclip.UnClip, said: NDArray[np.float32], options: DrawOptions, *, imagine: bool
                ) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
@@ -95,7 +93,7 @@ class UnclipImages:
         try:
             vectors = torch.from_numpy(said)
             if imagine:
-                vectors = model.prior.imagine(vectors, _noise(len(said), model.prior.dim, seed), steps=PRIOR_STEPS)
+                vectors = _imagined(model, vectors, seed)
             found = model.decoder.draw(
                 vectors, model.decoder.noise(len(said), seed), steps=steps,
                 guidance=GUIDANCE if options.guidance is None else options.guidance,
@@ -129,9 +127,18 @@ class UnclipImages:
         return self._loaded
 
 
-def _noise(count: int, dim: int, seed: int) -> torch.Tensor:
-    return torch.stack([torch.randn(dim, generator=torch.Generator().manual_seed(seed + at + 2**32))
-                        for at in range(count)])
+def _imagined(model: unclip.UnClip, texts: torch.Tensor, seed: int) -> torch.Tensor:
+    """Of `TRIES` vectors of pictures for each text the one that is nearest to it (Ramesh et al. 2022, section 2.2)."""
+    noises = (_noise(len(texts), model.prior.dim, seed, number) for number in range(TRIES))
+    tries = torch.stack([model.prior.imagine(texts, noise, steps=PRIOR_STEPS) for noise in noises])
+    return tries[(tries * texts).sum(-1).argmax(0), torch.arange(len(texts))]
+
+
+def _noise(count: int, dim: int, seed: int, number: int) -> torch.Tensor:
+    """That of a picture is the same for any count of them."""
+    # Torch's generator looks at 32 bits of a seed only.
+    seeds = [int(np.random.SeedSequence([seed + at, number]).generate_state(1)[0]) for at in range(count)]
+    return torch.stack([torch.randn(dim, generator=torch.Generator().manual_seed(each)) for each in seeds])
 
 
 def _enlarged(picture: Any, width: int, height: int) -> Any:

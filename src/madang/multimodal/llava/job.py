@@ -20,12 +20,14 @@ from madang.models.providers.clip_pair import load as load_pair
 from madang.models.providers.seers import path_of
 from madang.multimodal import curves, sheet
 from madang.multimodal.clip.pool import Pool
-from madang.multimodal.llava.batches import Scenes, Source, Stage
+from madang.multimodal.llava.batches import Pages, Scenes, Source, Stage
 from madang.multimodal.llava.instructions import Instructions, read_instructions
 from madang.multimodal.llava.model import Seer, load, small
+from madang.multimodal.llava.tiles import tiled
 from madang.multimodal.llava.train import Recipe, train
 from madang.multimodal.scenes import exam
 from madang.multimodal.scenes.interview import interview
+from madang.multimodal.scenes.pages import examined
 from madang.multimodal.scenes.phrases import PHRASES
 from madang.multimodal.training import Outcome, Tell
 
@@ -35,7 +37,8 @@ HELD_OUT = 0.1  # of a user's conversations
 @dataclass(frozen=True)
 class Wish:
     """What to train. `start`: a LLaVA (folder or name of the hub), "" for a small one from nothing on the tower of
-    `clip`. `data`: "scenes", or a file of conversations. `pool`: where painted scenes are kept, for several trainings.
+    `clip`. `data`: "scenes", "pages" of four scenes each, or a file of conversations. `tiles`: see there.
+    `pool`: where painted scenes are kept, for several trainings.
     """
 
     out: Path
@@ -45,6 +48,7 @@ class Wish:
     recipe: Recipe = field(default_factory=Recipe)
     groups: int = 20_000
     lora: int = 0
+    tiles: bool = False
     every: int = 500
     pool: Path | None = None
     looks: int = 100  # held-out scenes for a look
@@ -64,6 +68,8 @@ def run(
     pair = load_pair(path_of(wish.clip))
     pair.model.requires_grad_(False)
     seer = load(path_of(wish.start)) if wish.start else small(pair, seed=wish.recipe.seed, **wish.small)
+    if wish.tiles:
+        seer = tiled(seer, wish.recipe.seed)
     source, look, broken = _source(wish, seer, pair, training, say)
     if wish.lora:
         seer = _adapted(seer, wish.lora, wish.recipe.seed)
@@ -94,15 +100,19 @@ def run(
 
 def about(wish: Wish) -> dict[str, Any]:
     """What decides what is learnt, beside the recipe."""
-    return {"from": wish.start, "clip": wish.clip, "data": wish.data, "groups": wish.groups, "lora": wish.lora}
+    found = {"from": wish.start, "clip": wish.clip, "data": wish.data, "groups": wish.groups, "lora": wish.lora}
+    return found | ({"tiles": True} if wish.tiles else {})
 
 
 def _source(
     wish: Wish, seer: Seer, pair: Pair, training: Path, say: Callable[[str], None]
 ) -> tuple[Source, Callable[[int], dict[str, float]], list[tuple[str, str]]]:
-    if wish.data == "scenes":
+    if wish.data in ("scenes", "pages"):
         say(f"painting {8 * wish.groups:,} scenes (once)")
         pool = Pool(wish.pool or training, pair, wish.groups)
+        if wish.data == "pages":
+            pages = Pages(pool, seer.side, wish.recipe.seed)
+            return pages, lambda _: examined(seer.answers, pair.side, max(1, wish.looks // 4)), []
         return Scenes(pool, wish.recipe.seed), lambda step: _scenes_look(wish, seer, training, step), []
     found = read_instructions(Path(wish.data))
     # By pictures: what is asked about one that was learnt from tells nothing.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -43,26 +43,42 @@ class Seer:
         return int(self.model.config.text_config.max_position_embeddings)
 
     @property
+    def tiled(self) -> bool:
+        """Whether it sees pictures whole and in tiles (LLaVA-NeXT)."""
+        return bool(self.model.config.model_type == "llava_next")
+
+    @property
     def side(self) -> int:
-        """Pixels of a picture's side as the model takes it."""
+        """Pixels of a square picture's side as the model takes it."""
+        if self.tiled:
+            return int(max(min(each) for each in self.model.config.image_grid_pinpoints))
         return int(self.model.config.vision_config.image_size)
 
     @property
     def patches(self) -> int:
-        """Tokens of a picture."""
+        """Tokens of a square picture."""
         config = self.model.config
+        if self.tiled:
+            found = self.processor._get_num_multimodal_tokens(image_sizes=[(self.side, self.side)])
+            return int(found.num_image_tokens[0])
         whole = config.vision_feature_select_strategy == "full"
         return int((self.side // config.vision_config.patch_size) ** 2 + whole)
 
-    def pixels(self, pictures: NDArray[np.uint8]) -> Tensor:
-        """uint8 (n, side, side, 3) as the model takes them: float32 (n, 3, side, side)."""
-        return normalized(pictures, self.processor.image_processor).to(self.model.device)
+    def pixels(self, pictures: NDArray[np.uint8]) -> dict[str, Tensor]:
+        """uint8 (n, side, side, 3) as the model takes them: "pixel_values", float32 (n, 3, side, side), or with
+        tiles (n, 1 + tiles, 3, ...) and "image_sizes"."""
+        if self.tiled:
+            found = self.processor.image_processor(list(pictures), return_tensors="pt")
+            return {name: found[name].to(self.model.device) for name in ("pixel_values", "image_sizes")}
+        return {"pixel_values": normalized(pictures, self.processor.image_processor).to(self.model.device)}
 
     @torch.no_grad()  # type: ignore[untyped-decorator]
     def answers(self, pictures: Sequence[Picture], questions: Sequence[str], most: int = 120) -> list[str]:
         """To a question about each picture, the likeliest words; many together."""
         self.model.eval()
         settings = PictureSettings.of(self.processor.image_processor.to_dict())
+        if self.tiled:
+            settings = replace(settings, edge=self.side, width=self.side, height=self.side)
         found: list[str] = []
         for start in range(0, len(questions), _AT_ONCE):
             prompts = [
@@ -84,7 +100,7 @@ class Seer:
             told = self.model.generate(
                 input_ids=words["input_ids"],
                 attention_mask=words["attention_mask"],
-                pixel_values=seen,
+                **seen,
                 max_new_tokens=most,
                 do_sample=False,
             )
@@ -114,7 +130,7 @@ def load(name: str, *, download: bool = True) -> Seer:
     weights.quiet()
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        if config.model_type != "llava":
+        if config.model_type not in ("llava", "llava_next"):
             raise InvalidInput(
                 f"model: {name!r} is a {config.model_type}, not a LLaVA.",
                 remedy='Name one, for example "llava-hf/llava-1.5-7b-hf".',

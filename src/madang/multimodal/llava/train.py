@@ -1,6 +1,7 @@
 """Training in the stages of the paper (Liu et al. 2023, section 4.2), after one that its language model had behind it.
 
-1. "language": the language model alone, on what is said without pictures. A real one comes trained.
+1. "language": the language model alone, on what is said without pictures, and on requests to draw; a conversation about
+   a scene begins with the description that answers it. A real one comes trained.
 2. "align": the projector alone, on captions; tower and language model are frozen.
 3. "instruct": projector and language model, on conversations; here also on requests to draw, for which the states of a
    picture's tokens are mapped to the vector of the text that asks for it.
@@ -34,7 +35,7 @@ class Recipe(training.Recipe):
     batch: int = 48
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
-    language: int = 300
+    language: int = 1500
     align: int = 200
     draw: float = 1.0
 
@@ -92,7 +93,7 @@ class Talking:
                 weights.requires_grad_("lora_" in name and stage != "align")
         inner.multi_modal_projector.requires_grad_(stage != "language")
         if seer.output is not None:
-            seer.output.requires_grad_(stage == "instruct")
+            seer.output.requires_grad_(stage != "align")
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -105,7 +106,9 @@ class Talking:
             states = self._states(made)
             learnt = made.labels[:, 1:] != SILENT
             scores = self.seer.core.lm_head(states[:, :-1][learnt])
-        loss = cross_entropy(scores.float(), made.labels[:, 1:][learnt])
+        losses = cross_entropy(scores.float(), made.labels[:, 1:][learnt], reduction="none")
+        weights = made.weights[:, 1:][learnt]
+        loss = (weights * losses).sum() / weights.sum()
         if made.wanted and self.seer.output is not None:
             loss = loss + self.recipe.draw * self._drawn(made, states)
         return loss
@@ -115,7 +118,7 @@ class Talking:
 
     def _states(self, made: Batch) -> Tensor:
         """The last hidden states (n, longest, hidden)."""
-        pictures = {} if not len(made.pictures) else {"pixel_values": self.seer.pixels(made.pictures.numpy())}
+        pictures = self.seer.pixels(made.pictures.numpy()) if len(made.pictures) else {}
         found = self.seer.core.model(input_ids=made.ids, attention_mask=made.mask, use_cache=False, **pictures)
         return found.last_hidden_state
 

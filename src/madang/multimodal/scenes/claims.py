@@ -9,7 +9,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from madang.multimodal.scenes.world import BACKGROUNDS, MOST, THING, TIMES, Scene, numbers
+from madang.multimodal.scenes.world import BACKGROUNDS, MOST, THING, TIMES, Scene, Thing, numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,31 @@ def partly(made: Scene, generator: np.random.Generator) -> Claim:
     if background is None and time is None and parts == [Part()] * len(parts):
         return Claim(made.background, None, (), None)
     return Claim(background, time, tuple(parts))
+
+
+def asked_of(part: Part) -> list[str]:
+    """The attributes that are claimed of a thing."""
+    return [name for name in THING if getattr(part, name) is not None]
+
+
+def fitting(part: Part, thing: Part | Thing) -> int:
+    """How many of the attributes that are claimed a thing has."""
+    return sum(getattr(part, name) == getattr(thing, name) for name in asked_of(part))
+
+
+def matched(claim: Claim, made: Scene) -> list[Thing | None]:
+    """For each claimed thing the one of the scene that it is about, None where there are not enough: so that most of
+    them have all that is claimed, then that most attributes fit, then in the scene's order."""
+    slots: list[Thing | None] = [*made.things, *[None] * (len(claim.things) - len(made.things))]
+    orders: list[Sequence[Thing | None]] = list(permutations(slots, len(claim.things)))
+
+    def fits(order: Sequence[Thing | None]) -> tuple[int, int]:
+        each = [(-1, part) if thing is None else (fitting(part, thing), part)
+                for part, thing in zip(claim.things, order, strict=True)]
+        return sum(count == len(asked_of(part)) for count, part in each), sum(max(count, 0) for count, _ in each)
+
+    best = max(orders, key=fits)
+    return list(best)
 
 
 def truth(claims: Sequence[Claim], scenes: Sequence[Scene]) -> NDArray[np.bool_]:

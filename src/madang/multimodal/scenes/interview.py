@@ -37,15 +37,21 @@ def interview(
         asked: list[tuple[Picture, str, str]] = []
         for picture, (seed, made) in zip(pictures, held, strict=True):
             talk = Talk(np.random.default_rng([11, seed]), language)
-            for claim, true in zip(talk.claims(made), (True, False), strict=True):
-                asked.append((picture, *talk.true_or_not(claim, true)))
+            asked += [(picture, *talk.true_or_not(claim, made)) for claim in talk.claims(made)]
         said = answers([picture for picture, _, _ in asked], [question for _, question, _ in asked])
         scores[f"yes/no{end}"] = float(
-            np.mean([_first(text) == _first(answer) for text, (_, _, answer) in zip(said, asked, strict=True)])
+            np.mean(
+                [
+                    verdict(text, language) == verdict(answer, language)
+                    for text, (_, _, answer) in zip(said, asked, strict=True)
+                ]
+            )
         )
     return scores
 
 
-def _first(text: str) -> str:
-    """The first word, without marks."""
-    return (text.split() or [""])[0].strip(".,!:;").lower()
+def verdict(text: str, language: Language) -> bool | None:
+    """Yes or no, said first, as most do, or last, where an answer tells why before; None for neither."""
+    words = [word.strip(".,!:;").lower() for word in text.split()]
+    known = {word: value for value, word in PHRASES[language].verdicts.items()}
+    return next((known[word] for word in (*words[:1], *words[-1:]) if word in known), None)

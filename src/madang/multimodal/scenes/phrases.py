@@ -28,6 +28,10 @@ class Phrases:
     size: Mapping[str, str]
     where: str
     found: str  # what stands somewhere
+    panel: str  # a question about one of several pictures on a page
+    no_other: str  # than those that were said
+    verdict: str
+    verdicts: Mapping[bool, str]
     further: str
     same: str
     larger: str
@@ -96,6 +100,10 @@ ENGLISH = Phrases(
     size={"small": "The {shape} is small.", "large": "The {shape} is large."},
     where="The {shape} is {position}.",
     found="{thing}.",
+    panel="The picture {position}: {question}",
+    no_other="There is no other shape.",
+    verdict="So {verdict}.",
+    verdicts={True: "yes", False: "no"},
     further="The {one}: it is {one_position}, and the {other} is {other_position}.",
     same="No: there are {colours}.",
     larger="{count}.",
@@ -170,6 +178,10 @@ KOREAN = Phrases(
     size={"small": "작습니다.", "large": "큽니다."},
     where="{position} 있습니다.",
     found="{thing}입니다.",
+    panel="{position} 있는 그림: {question}",
+    no_other="다른 도형은 없습니다.",
+    verdict="따라서 {verdict}.",
+    verdicts={True: "네", False: "아니요"},
     further="{one}입니다. {one:은/는} {one_position}, {other:은/는} {other_position} 있습니다.",
     same="아니요: {colours}입니다.",
     larger="{count} 개입니다.",

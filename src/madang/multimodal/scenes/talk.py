@@ -7,19 +7,21 @@ It is the offline writer of instruction data: what a language model writes from 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from madang.multimodal.scenes.claims import Claim, Part, partly, truth, whole
+from madang.multimodal.scenes.claims import Claim, Part, asked_of, fitting, matched, partly, truth, whole
 from madang.multimodal.scenes.phrases import PHRASES, Phrases
 from madang.multimodal.scenes.words import VOCABULARIES, Language, say
 from madang.multimodal.scenes.world import (
     BACKGROUNDS,
     COLOURS,
+    MOST,
     POSITIONS,
+    THING,
     TIMES,
     Scene,
     Thing,
@@ -91,6 +93,10 @@ class Talk:
         """A way to ask."""
         return self._filled(self._one(self.phrases.ask[name]), words)
 
+    def on_page(self, position: str, question: str) -> str:
+        """A question about one of the pictures on a page."""
+        return self.phrases.panel.format(position=self._word("position", position), question=question)
+
     def caption(self, made: Scene) -> str:
         """Everything, in the usual words: what a prompt would say."""
         return say(whole(made), None, self.language)
@@ -104,14 +110,13 @@ class Talk:
             else self._filled(more, {"count": self.phrases.counts[len(made.things)]})
         )
         said = [self._filled(self.phrases.detail_place, self._of_place(made)), count]
-        said += [
-            self._filled(
-                self.phrases.detail_thing,
-                {"position": self._word("position", thing.position), "thing": self.named(thing)},
-            )
-            for thing in made.things
-        ]
-        return " ".join(each[0].upper() + each[1:] for each in said)
+        return " ".join([*(each[0].upper() + each[1:] for each in said), *map(self._placed, made.things)])
+
+    def _placed(self, thing: Thing) -> str:
+        """A sentence that says where a thing is."""
+        words = {"position": self._word("position", thing.position), "thing": self.named(thing)}
+        said = self._filled(self.phrases.detail_thing, words)
+        return said[0].upper() + said[1:]
 
     def claims(self, made: Scene) -> tuple[Claim, Claim]:
         """One that is true of the scene, and one that is true of a scene that differs in one respect, but not of it."""
@@ -129,15 +134,72 @@ class Talk:
         except ValueError:
             return [scene(int(self.generator.integers(2**40)))]
 
-    def true_or_not(self, claim: Claim, right: bool) -> tuple[str, str]:
-        """The question whether a claim is true, and its answer."""
+    def true_or_not(self, claim: Claim, made: Scene) -> tuple[str, str]:
+        """The question whether a claim is true of a scene, and its answer: for all that is claimed what is there and
+        whether that fits, and in the end, as its last word, whether everything does.
+
+        To tell first what is seen makes of one comparison that is hard to learn several that are easy.
+        """
         simple = len(claim.things) == 1 and claim.background is None and claim.time is None
         question = (
             self.ask("is", said=say(claim, None, self.language))
             if simple
             else self.ask("true", said=say(claim, self.generator, self.language))
         )
-        return question, self.phrases.yes if right else self.phrases.no
+        seen = list(self._seen(claim, made))
+        verdicts = self.phrases.verdicts
+        said = [f"{text.rstrip('.')}: {verdicts[fits]}." for text, fits in seen]
+        fits = all(fits for _, fits in seen)
+        return question, " ".join([*said, self._filled(self.phrases.verdict, {"verdict": verdicts[fits]})])
+
+    def _seen(self, claim: Claim, made: Scene) -> Iterator[tuple[str, bool]]:
+        """For each thing that is claimed a sentence about what is there, and whether that is what was claimed."""
+        if claim.background is not None:
+            yield self._filled(self.phrases.place, self._of_place(made)), claim.background == made.background
+        if claim.time is not None:
+            yield self._filled(self.phrases.time, self._of_time(made.time)), claim.time == made.time
+        if claim.count is not None:
+            yield self._of_count(made), claim.count == len(made.things)
+        for part, thing in zip(claim.things, matched(claim, made), strict=True):
+            if thing is None:
+                yield self.phrases.no_other, False
+            else:
+                yield self._placed(thing), fitting(part, thing) == len(asked_of(part))
+
+    def _of_count(self, made: Scene) -> str:
+        if len(made.things) == 1:
+            return self.phrases.count_one
+        return self._filled(self.phrases.count, {"count": self.phrases.counts[len(made.things)]})
+
+    def checks(self, made: Scene, count: int) -> list[Turn]:
+        """`count` different questions whether a claim is true, half of which are, and half of them about one attribute
+        or two: whoever cannot compare one does not learn to compare many."""
+        found: dict[str, Turn] = {}
+        while len(found) < count:
+            right = bool(self.generator.random() < 0.5)
+            claim = self.claims(made)[0 if right else 1] if self.generator.random() < 0.5 else self.simple(made, right)
+            turn = Turn("conversation", *self.true_or_not(claim, made))
+            found.setdefault(turn.question, turn)
+        return list(found.values())
+
+    def simple(self, made: Scene, right: bool) -> Claim:
+        """A claim about one attribute, or two of one thing, that is true of a scene or false."""
+        while True:
+            name = str(self._any(("background", "time", "count", *THING)))
+            if name in THING:
+                thing = self._any(made.things)
+                named = {name, str(self._any(tuple(THING)))}
+                values = {each: getattr(thing, each) for each in named}
+                if not right:
+                    values[name] = self._any(THING[name])
+                claim = Claim(things=(Part(**values),))
+            elif name == "count":
+                claim = Claim(count=len(made.things) if right else 1 + int(self.generator.integers(MOST)))
+            else:
+                value = getattr(made, name) if right else self._any(BACKGROUNDS if name == "background" else TIMES)
+                claim = Claim(**{name: value})
+            if truth([claim], [made])[0, 0] == right:
+                return claim
 
     def wanted(self) -> Wanted:
         """A request for a picture that is described."""
@@ -207,10 +269,7 @@ def _time(talk: Talk, made: Scene) -> tuple[str, str]:
 
 
 def _count(talk: Talk, made: Scene) -> tuple[str, str]:
-    one = len(made.things) == 1
-    return talk.ask("count"), talk.phrases.count_one if one else talk._filled(
-        talk.phrases.count, {"count": talk.phrases.counts[len(made.things)]}
-    )
+    return talk.ask("count"), talk._of_count(made)
 
 
 def _colour(talk: Talk, made: Scene) -> tuple[str, str] | None:
@@ -253,8 +312,7 @@ def _what(talk: Talk, made: Scene) -> tuple[str, str]:
 
 
 def _true(talk: Talk, made: Scene) -> tuple[str, str]:
-    right = bool(talk.generator.random() < 0.5)
-    return talk.true_or_not(talk.claims(made)[0 if right else 1], right)
+    return talk.true_or_not(talk.claims(made)[int(talk.generator.random() < 0.5)], made)
 
 
 def _further(talk: Talk, made: Scene) -> tuple[str, str] | None:

@@ -46,20 +46,20 @@ class Recipe(training.Recipe):
 
 
 def small(dim: int, side: int = 64, *, channels: tuple[int, ...] = (96, 128), seed: int = 0) -> Decoder:
-    """A U-Net of five million parameters for vectors of `dim` numbers."""
+    """A U-Net of four million parameters for vectors of `dim` numbers, with attention where it is narrowest."""
     torch.manual_seed(seed)
-    deep, layout = len(channels) - 1, Layout(dim)
+    depth, layout = len(channels), Layout(dim)
     unet = UNet2DConditionModel(
         sample_size=side // PATCH,
         in_channels=3 * PATCH**2 + COORDINATES + layout.channels,
         out_channels=3 * PATCH**2,
         layers_per_block=1,
         block_out_channels=channels,
-        down_block_types=("DownBlock2D",) * deep + ("CrossAttnDownBlock2D",),
-        up_block_types=("CrossAttnUpBlock2D",) + ("UpBlock2D",) * deep,
+        down_block_types=("DownBlock2D",) * depth,
+        up_block_types=("UpBlock2D",) * depth,
         mid_block_type="UNetMidBlock2DCrossAttn",
         cross_attention_dim=dim // TOKENS,
-        attention_head_dim=32,
+        attention_head_dim=max(1, channels[-1] // 32),  # the number of heads, whatever it is called
         norm_num_groups=16,
         resnet_time_scale_shift="scale_shift",
         class_embed_type="projection",
@@ -78,6 +78,12 @@ SCHEDULE: dict[str, Any] = {
     "clip_sample": True,
     "timestep_spacing": "trailing",
 }
+
+
+def blurred(vectors: Tensor, most: float, chance: torch.Generator) -> Tensor:
+    """Unit vectors (n, dim), each moved by a share of its length up to `most`, anywhere."""
+    far = most * torch.rand(len(vectors), 1, generator=chance)
+    return normalize(vectors + far * normalize(torch.randn(vectors.shape, generator=chance)))
 
 
 class Drawing:
@@ -107,8 +113,7 @@ class Drawing:
         clean = patches(pictures)
         noise = torch.randn(clean.shape, generator=chance)
         times = torch.randint(self.decoder.scheduler.config.num_train_timesteps, (recipe.batch,), generator=chance)
-        far = recipe.blur * torch.rand(recipe.batch, 1, generator=chance)
-        vectors = normalize(vectors + far * normalize(torch.randn(vectors.shape, generator=chance)))
+        vectors = blurred(vectors, recipe.blur, chance)
         asked = torch.rand(recipe.batch, 1, generator=chance) >= recipe.unconditional
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=recipe.bfloat16):
             found = self.decoder.clean(self.decoder.scheduler.add_noise(clean, noise, times), times, vectors * asked)

@@ -1,7 +1,7 @@
-"""Training an unCLIP from start to finish: the prior, then the decoder, each with a look now and then.
+"""Training an unCLIP from start to finish: the decoder's layout, the prior, the decoder; each with a look now and then.
 
-In the folder: the model (see `models.providers.unclip`), and training/prior and training/decoder with checkpoint,
-history.jsonl, curves.html; the decoder's has sheet.png, too.
+In the folder: the model (see `models.providers.unclip`), and training/layout, training/prior and training/decoder with
+checkpoint, history.jsonl, curves.html; the decoder's has sheet.png, too.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ from madang.multimodal.scenes.read import agreement, tally
 from madang.multimodal.scenes.words import prompt
 from madang.multimodal.scenes.world import Scene
 from madang.multimodal.training import Outcome, Tell
-from madang.multimodal.unclip import decoder, prior
-from madang.multimodal.unclip.pairs import Said, Scenes
+from madang.multimodal.unclip import decoder, prior, sketch
+from madang.multimodal.unclip.pairs import Said, scenes
 
-Part: TypeAlias = Literal["prior", "decoder"]
-PARTS: tuple[Part, ...] = ("prior", "decoder")
+Part: TypeAlias = Literal["layout", "prior", "decoder"]
+PARTS: tuple[Part, ...] = ("layout", "prior", "decoder")
 HELD_OUT = 0.1  # of a user's pictures
 _LOOKED_AT = 64
+_Look: TypeAlias = Callable[[int], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Wish:
     data: str = "scenes"
     prior: prior.Recipe = field(default_factory=prior.Recipe)
     decoder: decoder.Recipe = field(default_factory=decoder.Recipe)
+    layout: sketch.Recipe = field(default_factory=sketch.Recipe)
     groups: int = 20_000
     text_column: str = ""
     every: int = 500
@@ -82,57 +84,57 @@ def run(
     told = tell or (lambda _: lambda _: None)
     scores: dict[str, float] = {}
 
-    imagines = prior.small(pair.dim, seed=wish.prior.seed, **wish.small.get("prior", {}))
-    say(f"prior: {_size(imagines.transformer):,} parameters, {wish.prior.steps:,} steps of {wish.prior.batch}")
+    def train(part: Part, task: training.Task, recipe: training.Recipe, look: _Look) -> None:
+        def looked(step: int) -> dict[str, float]:
+            found = look(step)
+            curves.write(folder / part)
+            scores.update(found)
+            return found
 
-    def look_at_prior(_: int) -> dict[str, float]:
-        found = imagined(imagines, said, seen)
-        curves.write(folder / "prior")
-        scores.update(found)
-        return found
-
-    training.train(
-        prior.Imagining(imagines, data.pairs, wish.prior),
-        wish.prior,
-        folder / "prior",
-        look=look_at_prior,
-        every=wish.every,
-        about=about,
-        tell=told("prior"),
-    )
-    curves.write(folder / "prior")
+        training.train(task, recipe, folder / part, look=looked, every=wish.every, about=about, tell=told(part))
+        curves.write(folder / part)
 
     draws = decoder.small(pair.dim, pair.side, seed=wish.decoder.seed, **wish.small.get("decoder", {}))
-    task = decoder.Drawing(draws, data.pictures, wish.decoder)
+    say(f"layout: {_size(draws.layout):,} parameters, {wish.layout.steps:,} steps of {wish.layout.batch}")
+    sketches = sketch.Sketching(draws.layout, pair.side, data.pictures, wish.layout)
+    train("layout", sketches, wish.layout, lambda _: sketched(sketches, data, seen))
+
+    imagines = prior.small(pair.dim, seed=wish.prior.seed, **wish.small.get("prior", {}))
+    say(f"prior: {_size(imagines.transformer):,} parameters, {wish.prior.steps:,} steps of {wish.prior.batch}")
+    draws.layout.requires_grad_(False)
+    learnt = prior.Imagining(imagines, data.pairs, wish.prior, draws.layout.map)
+    train("prior", learnt, wish.prior, lambda _: imagined(imagines, sketches, data, said, seen))
+    draws.layout.requires_grad_(True)
+
     say(f"decoder: {_size(draws.unet):,} parameters, {wish.decoder.steps:,} steps of {wish.decoder.batch}")
-
-    def look_at_decoder(step: int) -> dict[str, float]:
-        found = drawn(task.averaged, imagines, pair, data, said, seen, folder / "decoder" / "sheet.png", step)
-        curves.write(folder / "decoder")
-        scores.update(found)
-        return found
-
-    training.train(
+    task, path = decoder.Drawing(draws, data.pictures, wish.decoder), folder / "decoder" / "sheet.png"
+    train(
+        "decoder",
         task,
         wish.decoder,
-        folder / "decoder",
-        look=look_at_decoder,
-        every=wish.every,
-        about=about,
-        tell=told("decoder"),
+        lambda step: drawn(task.averaged, imagines, pair, data, said, seen, path, step),
     )
-    curves.write(folder / "decoder")
     say("saving")
     _save(wish, pair, imagines, task.averaged)
     return Outcome(wish.out, scores, data.broken)
 
 
-def imagined(made: Prior, said: torch.Tensor, seen: torch.Tensor) -> dict[str, float]:
-    """The mean cosine of imagined vectors with those of the pictures that the texts are of, as "cosine"."""
+def imagined(
+    made: Prior, sketches: sketch.Sketching, data: _Data, said: torch.Tensor, seen: torch.Tensor
+) -> dict[str, float]:
+    """The mean cosine of imagined vectors with those of the pictures that the texts are of, as "cosine", and what can
+    be read of sketches by them."""
     made.transformer.eval()
     noise = torch.randn(said.shape, generator=torch.Generator().manual_seed(1))
     found = made.imagine(said, noise)
-    return {"cosine": float((found * seen).sum(1).mean())}
+    return {"cosine": float((found * seen).sum(1).mean()), **_read(sketches.sketch(found).numpy(), data)}
+
+
+def sketched(made: sketch.Sketching, data: _Data, seen: torch.Tensor) -> dict[str, float]:
+    """How far sketches by the true vectors are from the pictures, from 0 to 1, as "error", and what can be read of
+    them."""
+    found = made.sketch(seen).numpy()
+    return {"error": float(np.square(found / 255.0 - data.held / 255.0).mean()), **_read(found, data)}
 
 
 def drawn(
@@ -164,20 +166,25 @@ def drawn(
     ]
     path.write_bytes(sheet.png(rows, title=f"after {step:,} steps: given, and drawn from the words below it"))
     found = {"similarity": float((vectors * seen).sum(1).mean())}
-    if data.scenes:
-        claims = Observer().observe(list(pictures))
-        found |= tally(agreement(claim, scene) for claim, scene in zip(claims, data.scenes, strict=True))
-    return found
+    return found | _read(pictures, data)
+
+
+def _read(pictures: np.ndarray, data: _Data) -> dict[str, float]:
+    """Of scenes, how often each attribute is seen right in pictures of them."""
+    if not data.scenes:
+        return {}
+    claims = Observer().observe(list(pictures))
+    return tally(agreement(claim, scene) for claim, scene in zip(claims, data.scenes, strict=True))
 
 
 def _data(wish: Wish, pair: Pair, folder: Path, say: Callable[[str], None]) -> _Data:
     if wish.data == "scenes":
-        say(f"painting {8 * wish.groups:,} scenes, and their vectors (once)")
+        say(f"painting {8 * wish.groups:,} scenes, and their vectors (once), and reading what is said of them")
         pool = Pool(wish.pool or folder, pair, wish.groups)
         held = exam.scenes_of("held-out", _LOOKED_AT)
         return _Data(
             pool,
-            Scenes(pool, pair, wish.prior.seed),
+            scenes(pool, pair, wish.prior.seed),
             exam.painted(held, pair.side),
             [prompt(made, seed, split="held-out") for seed, made in held],
             [made for _, made in held],
