@@ -46,8 +46,8 @@ class Conversation:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """n conversations. ids, mask and labels: int64 (n, longest); weights: float32 (n, longest), what each label counts;
-    pictures: uint8 (k, side, side, 3) of the k that have
-    one, in their order; wanted: what the pictures shall show that are said, in their order.
+    pictures: uint8 (k, side, side, 3) of the k that have one, in their order; wanted: what the pictures shall show that
+    are said, in their order.
     """
 
     ids: Tensor
@@ -113,7 +113,7 @@ class Scenes:
 
 
 class Pages:
-    """Conversations about pages of four scenes, each about one of them or two; no stage asks for more than pictures."""
+    """Conversations about pages of four scenes, each about one of them or two; none asks for a drawing."""
 
     def __init__(self, pool: Pool, side: int, seed: int = 0) -> None:
         """`side`: pixels of a page as the model takes it; what is finer is lost."""

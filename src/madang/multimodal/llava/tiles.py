@@ -41,8 +41,7 @@ def tiled(seer: Seer, seed: int = 0) -> Seer:
     )
     torch.manual_seed(seed)
     model = LlavaNextForConditionalGeneration._from_config(made, attn_implementation="eager")
-    weights = {**seer.model.state_dict(), "model.image_newline": model.model.image_newline}
-    model.load_state_dict(weights)
+    model.load_state_dict({**seer.model.state_dict(), "model.image_newline": model.model.image_newline})
     model.generation_config = seer.model.generation_config
     images, old = seer.processor.image_processor, seer.processor
     processor = LlavaNextProcessor(
