@@ -47,6 +47,7 @@ from madang.multimodal.instruct import write as write_instructions
 from madang.multimodal.llava import tokens
 from madang.multimodal.llava.batches import (
     ALIKE,
+    COMPARISONS,
     REQUESTS,
     SILENT,
     STAGES,
@@ -239,8 +240,8 @@ def test_labels_are_silent_everywhere_but_on_the_answers(untaught: Seer) -> None
 
 
 def test_a_yes_or_no_after_a_colon_counts_more_and_changes_no_token(untaught: Seer) -> None:
-    talks = [Conversation([("So?", "It is day: yes. It is in the snow: no. So no."), ("No: yes?", "No: there are red, white.")]),
-             Conversation([("맞나요?", "낮입니다: 네. 숲입니다: 아니요. 따라서 아니요.")], picture=False)]
+    talks = [Conversation([("So?", "It is day; by day: yes. It is in the snow; over the sea: no. So no."), ("No: yes?", "No: there are red, white.")]),
+             Conversation([("맞나요?", "낮입니다. 낮: 네. 숲입니다. 사막: 아니요. 따라서 아니요.")], picture=False)]
     made = batch(untaught, talks, torch.from_numpy(WALLS[:1]))
     tokenizer = untaught.processor.tokenizer
     assert ((made.weights > 0) == (made.labels != SILENT)).all()
@@ -367,6 +368,11 @@ def scene_of(claim: Claim) -> Scene:
     return Scene.of(claim.background, claim.time, [Thing(each.shape, each.colour, each.size, each.position) for each in claim.things])
 
 
+def is_practice(talk: Conversation) -> bool:
+    """Of comparing."""
+    return any(talk.turns[0][0] in phrases.ask["compare"] for phrases in PHRASES.values())
+
+
 def test_each_stage_gets_its_kind_of_conversations(scenes: Scenes) -> None:
     talks = {stage: [each for step in range(24) for each in scenes.conversations(step, 16, stage)[0]] for stage in STAGES}
     assert not any(each.picture for each in talks["language"])
@@ -380,7 +386,11 @@ def test_each_stage_gets_its_kind_of_conversations(scenes: Scenes) -> None:
         assert drawn == [f"{said} {DRAWN}" for said in each.wanted]           # said in words, and then as a picture
         texts = [text for turn in each.turns for text in turn if text not in drawn]
         assert not any(mark in text for text in (*texts, *each.wanted) for mark in tokens.SPECIAL)
-    assert 0.4 < np.mean([bool(each.wanted) for each in talks["language"]]) < 0.6
+    assert 0.3 < np.mean([bool(each.wanted) for each in talks["language"]]) < 0.5
+    practice = [each for each in talks["language"] if is_practice(each)]
+    assert 0.2 < len(practice) / len(talks["language"]) < 0.4
+    assert all(len(each.turns) == 1 and each.turns[0][1].count(":") == COMPARISONS for each in practice)
+    assert not any(is_practice(each) for stage in ("align", "instruct") for each in talks[stage])
     seen = talks["instruct"]
     assert 0.15 < np.mean([bool(each.wanted) and not each.picture for each in seen]) < 0.25
     changed = [each for each in seen if each.wanted and each.picture]
@@ -395,9 +405,9 @@ def test_each_stage_gets_its_kind_of_conversations(scenes: Scenes) -> None:
 
 def test_what_is_said_without_pictures_can_be_known_from_the_first_answer(scenes: Scenes) -> None:
     names: list[str] = []
-    for step in range(16):
+    for step in range(32):
         for each in scenes.conversations(step, 16, "language")[0]:
-            if not each.wanted:
+            if not each.wanted and not is_practice(each):
                 language = language_of(each.turns[0][0])
                 made = scene_of(read(each.turns[0][1], language))
                 told = [check_answer(*turn, made, language) for turn in each.turns]
@@ -419,14 +429,16 @@ def test_what_is_said_of_pictures_is_true_of_them(scenes: Scenes) -> None:
     assert len(set(names)) > 10
 
 
-def test_conversations_of_a_step_are_about_equally_long(scenes: Scenes, untaught: Seer) -> None:
-    def padded(step: int, size: int) -> float:
-        made = batch(untaught, *scenes.conversations(step, size, "language"))
-        return float(1 - made.mask.float().mean())
+def test_conversations_of_a_step_are_about_equally_long(scenes: Scenes, pair: Pair) -> None:
+    seer = small(pair, **{**TINY, "vocabulary": 1200})      # as large as it really is
 
-    alike = np.mean([padded(step, 16) for step in range(2 * ALIKE)])
-    mixed = np.mean([padded(step, 16 * ALIKE) for step in range(2)])
-    assert alike < 0.85 * mixed
+    def padded(talks: list[Conversation]) -> float:
+        return float(1 - batch(seer, talks, torch.zeros(0, 32, 32, 3, dtype=torch.uint8)).mask.float().mean())
+
+    steps = [scenes.conversations(step, 16, "language")[0] for step in range(2 * ALIKE)]
+    alike = np.mean([padded(step) for step in steps])
+    mixed = np.mean([padded([each for step in steps for each in step][at :: 2 * ALIKE]) for at in range(2 * ALIKE)])
+    assert alike < 0.6 * mixed
 
 
 # --- training ---

@@ -22,7 +22,7 @@ from madang.multimodal.scenes.claims import Claim, Part, partly, truth, whole
 from madang.multimodal.scenes.phrases import ENGLISH, KOREAN, PHRASES, Phrases
 from madang.multimodal.scenes.read import read
 from madang.multimodal.scenes.talk import KINDS, Talk, Turn
-from madang.multimodal.scenes.words import LANGUAGES, VOCABULARIES, Language
+from madang.multimodal.scenes.words import LANGUAGES, VOCABULARIES, Language, say
 from madang.multimodal.scenes.world import (
     BACKGROUNDS,
     COLOURS,
@@ -42,7 +42,7 @@ from madang.multimodal.scenes.world import (
 seeds = st.integers(0, 2**40)
 languages = st.sampled_from(LANGUAGES)
 CHANGES = ("again", "at time", "at place", "recolour", "without")
-QUESTIONS = tuple(name for name in ENGLISH.ask if name not in ("draw", *CHANGES))
+QUESTIONS = tuple(name for name in ENGLISH.ask if name not in ("draw", "compare", *CHANGES))
 YES, NO = {"en": "Yes.", "ko": "네."}, {"en": "No.", "ko": "아니요."}
 VERDICTS = {"en": {"yes": True, "no": False}, "ko": {"네": True, "아니요": False}}
 NO_OTHER = {"en": "There is no other shape", "ko": "다른 도형은 없습니다"}
@@ -123,16 +123,16 @@ def the(shape: str, made: Scene) -> Thing:
     return found
 
 
-def judged(answer: str, language: Language) -> tuple[list[tuple[str, bool]], bool]:
-    """What is seen and whether it fits, sentence by sentence, and the verdict, which is all that the last one says."""
-    *seen, last = re.findall(r"[^.]+\.", answer)
+def judged(answer: str, language: Language) -> tuple[list[tuple[str, str, bool]], bool]:
+    """What is seen, what was said of it and whether that fits, part by part, and the verdict, which is all that the last
+    sentence says."""
     verdicts = VERDICTS[language]
     word = f"({'|'.join(verdicts)})"
-    found = [re.fullmatch(rf"([^:]+): {word}\.", text.strip()) for text in seen]
-    end = re.fullmatch(rf"{'So' if language == 'en' else '따라서'} {word}\.", last.strip())
-    assert end is not None, answer
-    assert None not in found, answer
-    return [(match[1], verdicts[match[2]]) for match in found if match], verdicts[end[1]]
+    between, so = {"en": (";", "So"), "ko": (r"\.", "따라서")}[language]
+    match = re.fullmatch(rf"((?:[^.;:]+{between} [^.;:]+: {word}\. )+){so} {word}\.", answer)
+    assert match is not None, answer
+    parts = re.findall(rf"([^.;:]+){between} ([^.;:]+): {word}\. ", match[1])
+    return [(seen, said, verdicts[fits]) for seen, said, fits in parts], verdicts[match[3]]
 
 
 def most_at_once(claim: Claim, made: Scene) -> int:
@@ -144,29 +144,35 @@ def most_at_once(claim: Claim, made: Scene) -> int:
 def check_judged(claim: Claim, made: Scene, answer: str, language: Language) -> None:
     """Fails unless an answer says of all that is claimed, and of nothing else, what is there and whether it fits."""
     seen, verdict = judged(answer, language)
-    assert verdict == truth([claim], [made])[0, 0] == all(fits for _, fits in seen)
+    assert verdict == truth([claim], [made])[0, 0] == all(fits for *_, fits in seen)
     rest = iter(seen)
-    for name in ("background", "time"):
-        if (said := getattr(claim, name)) is not None:
-            text, fits = next(rest)
-            assert named(text, name, language) == [getattr(made, name)]
-            assert fits == (said == getattr(made, name))
-    if claim.count is not None:
-        text, fits = next(rest)
-        assert number(text, language) == len(made.things)
-        assert fits == (claim.count == len(made.things))
+    for name in ("background", "time", "count"):
+        if (meant := getattr(claim, name)) is not None:
+            text, said, fits = next(rest)
+            there = len(made.things) if name == "count" else getattr(made, name)
+            assert ([number(text, language)] if name == "count" else named(text, name, language)) == [there]
+            assert said == say(Claim(**{name: meant}), None, language)
+            assert fits == (meant == there)
     told: list[Thing] = []
+    spoken: list[Part] = []
     fitting = 0
-    for part, (text, fits) in zip(claim.things, rest, strict=True):
+    for text, said, fits in rest:
+        (part,) = (part for part in set(claim.things) if said == say(Claim(things=(part,)), None, language))
+        spoken.append(part)
         if text == NO_OTHER[language]:
             assert not fits
             continue
+        assert len(told) == len(spoken) - 1     # those that are not there come last
         (shown,) = read(text, language).things
         (thing,) = (each for each in made.things if Part(each.shape, each.colour, each.size, each.position) == shown)
         assert fits == all(getattr(part, name) in (None, getattr(thing, name)) for name in THING)
         told.append(thing)
         fitting += fits
     assert len(set(told)) == len(told) == min(len(claim.things), len(made.things))     # each one once; else no other
+    assert Counter(spoken) == Counter(claim.things)
+    for some in (spoken[: len(told)], spoken[len(told) :]):
+        order = iter(claim.things)
+        assert all(part in order for part in some)
     assert fitting == most_at_once(claim, made)
 
 
@@ -233,7 +239,7 @@ def texts(language: Language, count: int = 400) -> Iterator[tuple[str, str]]:
     """Questions with answers, and requests with what shall be drawn."""
     for seed in range(count):
         talk = Talk(np.random.default_rng(seed), language)
-        yield from ((turn.question, turn.answer) for turn in talk.turns(scene(seed), 6))
+        yield from ((turn.question, turn.answer) for turn in (*talk.turns(scene(seed), 6), talk.comparisons(2)))
         for wanted in (talk.wanted(), talk.changed(scene(seed))):
             yield wanted.request, wanted.said
 
@@ -278,18 +284,22 @@ def test_the_oracle_refuses_what_is_not_true() -> None:
         understood("What is the meaning of it?", "en")
 
 
-RIGHT = "It is over the sea: yes. At the top left there is a small red star: yes. On the right there is a large purple ring: no. So no."
+RIGHT = ("It is over the sea; over the sea: yes. At the top left there is a small red star; a red star: yes. "
+         "On the right there is a large purple ring; a small ring: no. So no.")
 
 
 @pytest.mark.parametrize(("right", "wrong"), [
     (RIGHT, "No."), (RIGHT, "So no."), ("So no.", "So yes."), ("So no.", ""),
-    ("over the sea", "in a forest"), ("It is over the sea: yes. ", ""), ("So no.", "It is night: yes. So no."), ("So no.", "There are three: yes. So no."),
-    ("star: yes", "star: no"), ("ring: no", "ring: yes"), ("star: yes", "star"), ("small red", "large red"), ("red star", "star"),
+    ("It is over the sea", "It is in a forest"), ("; over the sea", "; in a forest"), ("It is over the sea; over the sea: yes. ", ""),
+    ("So no.", "It is night; at night: yes. So no."), ("So no.", "There are three; three shapes: yes. So no."),
+    ("star: yes", "star: no"), ("ring: no", "ring: yes"), ("star: yes", "star"), ("small red", "large red"), ("a small red star", "a star"),
+    # What was said told otherwise: not in the usual words, too much, too little, or not at all.
+    ("a small ring", "a small hoop"), ("; a red star", "; a small red star"), ("; a red star", "; a star"), ("; a red star", ""),
     # Others that are there, but not those that the claim is about; and one twice.
-    ("top left there is a small red star: yes", "bottom there is a large red circle: no"),
+    ("At the top left there is a small red star; a red star: yes", "At the bottom there is a large red circle; a red star: no"),
     ("On the right there is a large purple ring", "At the top left there is a small red star"),
     ("On the right there is a large purple ring", "There is no other shape"),
-    (" On the right there is a large purple ring: no.", ""),
+    (" On the right there is a large purple ring; a small ring: no.", ""),
 ])
 def test_the_oracle_refuses_what_is_told_wrongly_of_a_claim(right: str, wrong: str) -> None:
     question = "Is this true: over the sea: a red star and a small ring?"
@@ -339,23 +349,28 @@ STAR, RING, HEART = Part("star", "red"), Part("ring", position="right"), Part("h
 
 
 @pytest.mark.parametrize(("claim", "made", "english", "korean"), [
-    (Claim(things=(STAR,)), MADE, "At the top left there is a small red star: yes. So yes.",
-     "왼쪽 위에 작은 빨간 별이 있습니다: 네. 따라서 네."),
+    (Claim(things=(STAR,)), MADE, "At the top left there is a small red star; a red star: yes. So yes.",
+     "왼쪽 위에 작은 빨간 별이 있습니다. 빨간 별: 네. 따라서 네."),
     (Claim("desert", "night", (RING, Part("circle", "blue"))), MADE,
-     "It is over the sea: no. It is night: yes. On the right there is a large purple ring: yes. "
-     "At the bottom there is a large red circle: no. So no.",
-     "바다입니다: 아니요. 밤입니다: 네. 오른쪽에 큰 보라색 고리가 있습니다: 네. 아래쪽에 큰 빨간 동그라미가 있습니다: 아니요. 따라서 아니요."),
-    (Claim(time="day", count=3), MADE, "It is night: no. There are three: yes. So no.", "밤입니다: 아니요. 세 개입니다: 네. 따라서 아니요."),
-    (Claim(count=1), ONE, "There is one: yes. So yes.", "한 개입니다: 네. 따라서 네."),
+     "It is over the sea; in the desert: no. It is night; at night: yes. On the right there is a large purple ring; "
+     "a ring on the right: yes. At the bottom there is a large red circle; a blue circle: no. So no.",
+     "바다입니다. 사막: 아니요. 밤입니다. 밤: 네. 오른쪽에 큰 보라색 고리가 있습니다. 오른쪽에 고리: 네. "
+     "아래쪽에 큰 빨간 동그라미가 있습니다. 파란 동그라미: 아니요. 따라서 아니요."),
+    (Claim(time="day", count=3), MADE, "It is night; by day: no. There are three; three shapes: yes. So no.",
+     "밤입니다. 낮: 아니요. 세 개입니다. 도형 세 개: 네. 따라서 아니요."),
+    (Claim(count=1), ONE, "There is one; one shape: yes. So yes.", "한 개입니다. 도형 한 개: 네. 따라서 네."),
     # What comes nearest is told where nothing has all that is claimed.
-    (Claim(things=(HEART,)), MADE, "At the top left there is a small red star: no. So no.",
-     "왼쪽 위에 작은 빨간 별이 있습니다: 아니요. 따라서 아니요."),
+    (Claim(things=(HEART,)), MADE, "At the top left there is a small red star; a small red heart: no. So no.",
+     "왼쪽 위에 작은 빨간 별이 있습니다. 작은 빨간 하트: 아니요. 따라서 아니요."),
     # Things are told in the order of the claim, and the ring is not taken for the thing of any shape.
     (Claim(things=(Part(size="large"), RING)), MADE,
-     "At the bottom there is a large red circle: yes. On the right there is a large purple ring: yes. So yes.",
-     "아래쪽에 큰 빨간 동그라미가 있습니다: 네. 오른쪽에 큰 보라색 고리가 있습니다: 네. 따라서 네."),
-    (Claim(things=(STAR, RING)), ONE, "At the top there is a small red star: yes. There is no other shape: no. So no.",
-     "위쪽에 작은 빨간 별이 있습니다: 네. 다른 도형은 없습니다: 아니요. 따라서 아니요."),
+     "At the bottom there is a large red circle; a large shape: yes. On the right there is a large purple ring; "
+     "a ring on the right: yes. So yes.",
+     "아래쪽에 큰 빨간 동그라미가 있습니다. 큰 도형: 네. 오른쪽에 큰 보라색 고리가 있습니다. 오른쪽에 고리: 네. 따라서 네."),
+    *((Claim(things=things), ONE,      # what is not there comes last
+       "At the top there is a small red star; a red star: yes. There is no other shape; a ring on the right: no. So no.",
+       "위쪽에 작은 빨간 별이 있습니다. 빨간 별: 네. 다른 도형은 없습니다. 오른쪽에 고리: 아니요. 따라서 아니요.")
+      for things in ((STAR, RING), (RING, STAR))),
 ])
 def test_what_is_told_of_claims(claim: Claim, made: Scene, english: str, korean: str) -> None:
     assert {language: Talk(np.random.default_rng(1), language).true_or_not(claim, made)[1] for language in LANGUAGES} == {
@@ -476,7 +491,7 @@ def test_all_that_is_there_fits_itself(seed: int, language: Language) -> None:
     made = scene(seed)
     seen, verdict = judged(Talk(np.random.default_rng(0), language).true_or_not(whole(made), made)[1], language)
     assert verdict
-    assert [fits for _, fits in seen] == [True] * (3 + len(made.things))
+    assert [fits for *_, fits in seen] == [True] * (3 + len(made.things))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -506,6 +521,39 @@ def test_simple_claims_are_about_one_attribute_or_two_of_one_thing(right: bool) 
         assert claim == Talk(np.random.default_rng(seed), "en").simple(made, right)
     names = ("background", "time", "count", *THING)
     assert set(seen) == {*(frozenset([name]) for name in names), *map(frozenset, itertools.combinations(THING, 2))}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_comparisons_are_told_rightly_and_half_of_them_fit(language: Language) -> None:
+    """From the sentence alone: what is there as a scene, and what was said as a claim about it."""
+    verdicts: list[bool] = []
+    seen: Counter[str] = Counter()
+    for seed in range(100):
+        turn = Talk(np.random.default_rng(seed), language).comparisons(9)
+        assert understood(turn.question, language, ["compare"]) == ("compare", {})
+        so = {True: {"en": " So yes.", "ko": " 따라서 네."}, False: {"en": " So no.", "ko": " 따라서 아니요."}}
+        told = [fits for *_, fits in judged(turn.answer + so[True][language], language)[0]]
+        assert len(told) == 9
+        for text, said, fits in judged(turn.answer + so[all(told)][language], language)[0]:
+            verdicts.append(fits)
+            if text == NO_OTHER[language]:
+                assert not fits
+                continue
+            claim = claimed(said, language) if said not in ("a shape", "도형", "a picture", "그림") else Claim(things=(Part(),))
+            if claim.things:
+                (part,), (there,) = claim.things, read(text, language).things
+                kinds = [name for name in THING if getattr(part, name) is not None]
+                assert fits == all(getattr(part, name) == getattr(there, name) for name in kinds)
+            elif claim.count is not None:
+                kinds = ["count"]
+                assert fits == (number(text, language) == claim.count)
+            else:
+                (kind,) = kinds = [name for name in ("background", "time") if getattr(claim, name) is not None]
+                assert fits == (named(text, kind, language) == [getattr(claim, kind)])
+            seen.update(kinds)
+    assert 0.42 < np.mean(verdicts) < 0.58
+    assert set(seen) == {"background", "time", "count", *THING}
+    assert min(seen["shape"], seen["colour"]) > 100
 
 
 def test_no_checks_are_none() -> None:

@@ -29,6 +29,7 @@ SILENT = -100  # torch's ignore_index
 ALIKE = 4
 CHECKS = 0.7  # share of conversations that are about whether claims are true
 STRESS = 12.0  # how much a yes or a no counts
+COMPARISONS = 9  # in a conversation that practises them
 REQUESTS = 2  # to draw, in a conversation without a picture, which is short
 
 
@@ -100,7 +101,10 @@ class Scenes:
             return Conversation(_said([talk.turn(made, "caption")]))
         chance = generator.random()
         if stage == "language":
-            return _requests(talk) if chance < 0.5 else Conversation(_said(_unseen(talk, made)), picture=False)
+            if chance < 0.4:
+                return _requests(talk)
+            turns = _unseen(talk, made) if chance < 0.7 else [talk.comparisons(COMPARISONS)]
+            return Conversation(_said(turns), picture=False)
         if chance < 0.6:
             return Conversation(_said(_about(talk, made)))
         if chance < 0.62:
@@ -168,8 +172,14 @@ def _said(turns: Sequence[Turn]) -> list[tuple[str, str]]:
 
 
 def _long(conversation: Conversation) -> float:
-    """About how many tokens there will be: a letter of Korean is three bytes."""
-    return 64 * conversation.picture + sum(len(each.encode()) / 4 for turn in conversation.turns for each in turn)
+    """About how many words there will be; most are one token."""
+    return _PATCHES * conversation.picture + sum(
+        len(_WORDS.findall(each)) for turn in conversation.turns for each in turn
+    )
+
+
+_WORDS = re.compile("|".join([*map(re.escape, PICTURE), r"\w+", r"[^\w\s]"]))
+_PATCHES = 53  # in words
 
 
 def pieces(processor: Any, conversation: Conversation) -> list[tuple[str, float]]:

@@ -30,6 +30,7 @@ class Phrases:
     found: str  # what stands somewhere
     panel: str  # a question about one of several pictures on a page
     no_other: str  # than those that were said
+    compared: str  # what is seen with what was said
     verdict: str
     verdicts: Mapping[bool, str]
     further: str
@@ -66,6 +67,7 @@ ENGLISH = Phrases(
         "what": ("What is {position}?", "What do you see {position}?", "Is there anything {position}?"),
         "true": ("Is this true: {said}?", "Does the picture show {said}?", "Do you see {said}?"),
         "is": ("Is there {said}?", "Can you see {said}?", "Does it have {said}?"),
+        "compare": ("Compare what is there with what was said.", "Does what is there fit what was said?"),
         "further": (
             "Which is further left, the {one} or the {other}?",
             "Which one stands more to the left, the {one} or the {other}?",
@@ -102,6 +104,7 @@ ENGLISH = Phrases(
     found="{thing}.",
     panel="The picture {position}: {question}",
     no_other="There is no other shape.",
+    compared="{seen}; {said}: {verdict}.",
     verdict="So {verdict}.",
     verdicts={True: "yes", False: "no"},
     further="The {one}: it is {one_position}, and the {other} is {other_position}.",
@@ -143,6 +146,7 @@ KOREAN = Phrases(
         "what": ("{position} 무엇이 있나요?", "{position} 보이는 것은 무엇인가요?"),
         "true": ("이 설명이 맞나요: {said}?", "그림의 내용이 다음과 같나요: {said}?"),
         "is": ("{said:이/가} 보이나요?", "{said:이/가} 있나요?"),
+        "compare": ("있는 것과 말한 것을 비교해 주세요.", "무엇이 있고 무엇이라고 했는지, 맞는지 말해 주세요."),
         "further": (
             "{one:과/와} {other} 중 어느 것이 더 왼쪽에 있나요?",
             "더 왼쪽에 있는 것은 {one}인가요, {other}인가요?",
@@ -180,6 +184,7 @@ KOREAN = Phrases(
     found="{thing}입니다.",
     panel="{position} 있는 그림: {question}",
     no_other="다른 도형은 없습니다.",
+    compared="{seen}. {said}: {verdict}.",
     verdict="따라서 {verdict}.",
     verdicts={True: "네", False: "아니요"},
     further="{one}입니다. {one:은/는} {one_position}, {other:은/는} {other_position} 있습니다.",

@@ -135,10 +135,11 @@ class Talk:
             return [scene(int(self.generator.integers(2**40)))]
 
     def true_or_not(self, claim: Claim, made: Scene) -> tuple[str, str]:
-        """The question whether a claim is true of a scene, and its answer: for all that is claimed what is there and
-        whether that fits, and in the end, as its last word, whether everything does.
+        """The question whether a claim is true of a scene, and its answer: for each part of the claim what is there,
+        the part itself in the usual words, and whether that fits; as the last word, whether everything does.
 
-        To tell first what is seen makes of one comparison that is hard to learn several that are easy.
+        What is compared stands side by side, in words that are the same if it fits: one comparison that is hard to
+        learn becomes several that are easy.
         """
         simple = len(claim.things) == 1 and claim.background is None and claim.time is None
         question = (
@@ -146,25 +147,46 @@ class Talk:
             if simple
             else self.ask("true", said=say(claim, self.generator, self.language))
         )
-        seen = list(self._seen(claim, made))
-        verdicts = self.phrases.verdicts
-        said = [f"{text.rstrip('.')}: {verdicts[fits]}." for text, fits in seen]
-        fits = all(fits for _, fits in seen)
-        return question, " ".join([*said, self._filled(self.phrases.verdict, {"verdict": verdicts[fits]})])
+        judged = self._judged(claim, made)
+        verdict = self.phrases.verdicts[all(fits for _, fits in judged)]
+        said = [*(text for text, _ in judged), self._filled(self.phrases.verdict, {"verdict": verdict})]
+        return question, " ".join(said)
 
-    def _seen(self, claim: Claim, made: Scene) -> Iterator[tuple[str, bool]]:
-        """For each thing that is claimed a sentence about what is there, and whether that is what was claimed."""
+    def _judged(self, claim: Claim, made: Scene) -> list[tuple[str, bool]]:
+        """For each part of a claim what is there, the part, whether it fits, in words; and whether it fits."""
+        return [
+            (
+                self._filled(
+                    self.phrases.compared,
+                    {
+                        "seen": seen.rstrip("."),
+                        "said": say(part, None, self.language),
+                        "verdict": self.phrases.verdicts[fits],
+                    },
+                ),
+                fits,
+            )
+            for seen, part, fits in self._compared(claim, made)
+        ]
+
+    def _compared(self, claim: Claim, made: Scene) -> Iterator[tuple[str, Claim, bool]]:
+        """For each part of a claim a sentence about what is there, the part, and whether it fits. Things that are
+        claimed beyond those there are come last."""
         if claim.background is not None:
-            yield self._filled(self.phrases.place, self._of_place(made)), claim.background == made.background
+            part = Claim(background=claim.background)
+            yield self._filled(self.phrases.place, self._of_place(made)), part, claim.background == made.background
         if claim.time is not None:
-            yield self._filled(self.phrases.time, self._of_time(made.time)), claim.time == made.time
+            part = Claim(time=claim.time)
+            yield self._filled(self.phrases.time, self._of_time(made.time)), part, claim.time == made.time
         if claim.count is not None:
-            yield self._of_count(made), claim.count == len(made.things)
-        for part, thing in zip(claim.things, matched(claim, made), strict=True):
+            yield self._of_count(made), Claim(count=claim.count), claim.count == len(made.things)
+        pairs = zip(claim.things, matched(claim, made), strict=True)
+        for thing_said, thing in sorted(pairs, key=lambda pair: pair[1] is None):
+            part = Claim(things=(thing_said,))
             if thing is None:
-                yield self.phrases.no_other, False
+                yield self.phrases.no_other, part, False
             else:
-                yield self._placed(thing), fitting(part, thing) == len(asked_of(part))
+                yield self._placed(thing), part, fitting(thing_said, thing) == len(asked_of(thing_said))
 
     def _of_count(self, made: Scene) -> str:
         if len(made.things) == 1:
@@ -176,16 +198,29 @@ class Talk:
         or two: whoever cannot compare one does not learn to compare many."""
         found: dict[str, Turn] = {}
         while len(found) < count:
-            right = bool(self.generator.random() < 0.5)
-            claim = self.claims(made)[0 if right else 1] if self.generator.random() < 0.5 else self.simple(made, right)
-            turn = Turn("conversation", *self.true_or_not(claim, made))
+            turn = Turn("conversation", *self.true_or_not(self._to_check(made), made))
             found.setdefault(turn.question, turn)
         return list(found.values())
+
+    def _to_check(self, made: Scene) -> Claim:
+        """A claim, true or not, about little or much."""
+        right = bool(self.generator.random() < 0.5)
+        return self.claims(made)[0 if right else 1] if self.generator.random() < 0.5 else self.simple(made, right)
+
+    def comparisons(self, count: int) -> Turn:
+        """`count` sentences of answers to claims, each about another scene that nobody sees, half of which fit: to
+        practise comparing, where nothing but the sentence itself tells whether what is there is what was said."""
+        said = []
+        for _ in range(count):
+            made = scene(int(self.generator.integers(2**40)))
+            judged = self._judged(self._to_check(made), made)
+            said.append(str(self._any([text for text, fits in judged if not fits] or [text for text, _ in judged])))
+        return Turn("conversation", self.ask("compare"), " ".join(said))
 
     def simple(self, made: Scene, right: bool) -> Claim:
         """A claim about one attribute, or two of one thing, that is true of a scene or false."""
         while True:
-            name = str(self._any(("background", "time", "count", *THING)))
+            name = str(self._any(_COMPARED))
             if name in THING:
                 thing = self._any(made.things)
                 named = {name, str(self._any(tuple(THING)))}
@@ -255,6 +290,9 @@ class Talk:
         counts = Counter(thing.shape for thing in made.things)
         return [thing for thing in made.things if counts[thing.shape] == 1]
 
+
+# What simple claims are about: shapes and colours more often, which take longest to be compared rightly.
+_COMPARED = ("background", "time", "count", "size", "position", *3 * ("shape", "colour"))
 
 _Way: TypeAlias = Callable[[Talk, Scene], tuple[str, str] | None]
 _Change: TypeAlias = Callable[[Talk, Scene], tuple[str, Scene | None]]
