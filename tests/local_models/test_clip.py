@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy
 
 import madang
@@ -95,6 +96,11 @@ def test_what_is_no_such_model_is_told(tmp_path: Path, embedder_folder: Path, cl
         (broken / path.name).write_bytes(path.read_bytes())
     (broken / "model.safetensors").write_bytes(b"\0" * 100)
     with pytest.raises(Corrupt, match="cannot be loaded"):
+        load(str(broken))
+    found = load_file(clip_folder / "model.safetensors")
+    del found["visual_projection.weight"]
+    save_file(found, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(Corrupt, match=r"it has no visual_projection\.weight"):        # not made up
         load(str(broken))
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pictures
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn.functional import cross_entropy, normalize
 
 import madang
@@ -237,6 +238,28 @@ def test_labels_are_silent_everywhere_but_on_the_answers(untaught: Seer) -> None
         assert written == "".join(text for text, _ in pieces(untaught.processor, each))
         assert (made.ids[row][made.mask[row] == 0] == tokenizer.pad_token_id).all()
         assert made.mask[row].diff().max() <= 0                # padded on the right
+
+
+def test_a_picture_that_has_no_room_is_not_wanted(untaught: Seer) -> None:
+    """Wherever a conversation is cut, each picture that is left is whole and has its words."""
+    processor = untaught.processor
+    tokenizer = processor.tokenizer
+    whole = tokenizer.encode("".join(text for text, _ in pieces(processor, TWICE)), add_special_tokens=False)
+    marks = tokenizer.convert_tokens_to_ids(list(tokens.PICTURE))
+    seen: dict[int, int] = {}
+    for room in range(8, len(whole) + 2):
+        config = copy.deepcopy(untaught.model.config)
+        config.text_config.max_position_embeddings = room
+        made = batch(Seer(SimpleNamespace(config=config), processor, untaught.output), [TWICE, DRAW], torch.zeros(0, 32, 32, 3, dtype=torch.uint8))
+        rows = [ids[mask == 1].tolist() for ids, mask in zip(made.ids, made.mask, strict=True)]
+        for row, ids in enumerate(rows):
+            text = tokenizer.encode("".join(text for text, _ in pieces(processor, (TWICE, DRAW)[row])), add_special_tokens=False)
+            assert ids == text[: len(ids)]
+            assert min(room, len(text)) - len(tokens.PICTURE) < len(ids) <= room
+            assert sum(ids.count(mark) for mark in marks) == len(marks) * ids.count(marks[0])
+        assert made.wanted == [*("a star", "two hearts")[: rows[0].count(marks[0])], *["a star"] * rows[1].count(marks[0])]
+        seen[len(made.wanted)] = seen.get(len(made.wanted), 0) + 1
+    assert set(seen) == {0, 2, 3}
 
 
 def test_a_yes_or_no_after_a_colon_counts_more_and_changes_no_token(untaught: Seer) -> None:
@@ -605,6 +628,12 @@ def test_what_is_no_llava_is_told(folder: Path, clip_folder: Path, tmp_path: Pat
         (broken / name).write_bytes(b"\0" * 100)
         with pytest.raises(Corrupt, match="cannot be loaded"):
             load(str(broken))
+    found = load_file(folder / "model.safetensors")
+    name = next(name for name in found if "multi_modal_projector" in name)
+    broken = shutil.copytree(folder, tmp_path / "without")
+    save_file({each: value for each, value in found.items() if each != name}, broken / "model.safetensors", {"format": "pt"})
+    with pytest.raises(Corrupt, match=r"it has no .*multi_modal_projector"):       # not made up
+        load(str(broken))
 
 
 def shown(picture: np.ndarray) -> Image:

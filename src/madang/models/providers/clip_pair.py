@@ -140,7 +140,7 @@ def load(name: str, *, download: bool = True, device: str = "") -> Pair:
                 f"model: {name!r} is a {config.model_type}, not a CLIP or SigLIP.",
                 remedy='Name one of these, for example "openai/clip-vit-base-patch32".',
             )
-        model = AutoModel.from_pretrained(folder, dtype=torch.float32, use_safetensors=True, local_files_only=True)
+        model = weights.whole(AutoModel, folder, dtype=torch.float32)
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
     except InvalidInput:
         raise

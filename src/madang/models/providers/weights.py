@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from madang.base.errors import Corrupt, InvalidInput, NotFound, ServiceError
 
@@ -92,6 +93,19 @@ def _sha256(path: Path) -> str:
         while block := file.read(_BLOCK):
             found.update(block)
     return found.hexdigest()
+
+
+def whole(kind: Any, folder: Path, **given: Any) -> Any:
+    """What lies in a folder, by `kind.from_pretrained` of the library transformers, from safetensors alone.
+
+    Raises `ValueError` where weights are missing, which the library would make up at random; and what it raises.
+    """
+    model, found = kind.from_pretrained(
+        folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **given
+    )
+    if found["missing_keys"]:
+        raise ValueError(f"it has no {min(found['missing_keys'])}")
+    return model
 
 
 def quiet() -> None:

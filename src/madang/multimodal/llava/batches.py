@@ -218,9 +218,11 @@ _VERDICT = re.compile(
 
 def batch(seer: Seer, conversations: Sequence[Conversation], pictures: Tensor) -> Batch:
     """Padded on the right; a picture's token is there as often as it has patches. What is longer than the model takes
-    is cut at its end."""
+    is cut at its end, and before a picture that would be cut in two."""
     tokenizer, image = seer.processor.tokenizer, seer.processor.image_token
+    drawn = tokenizer.convert_tokens_to_ids(PICTURE[0])
     rows: list[tuple[list[int], list[float]]] = []
+    wanted: list[str] = []
     for each in conversations:
         ids: list[int] = []
         counts: list[float] = []
@@ -231,7 +233,11 @@ def batch(seer: Seer, conversations: Sequence[Conversation], pictures: Tensor) -
             found = tokenizer.encode(text, add_special_tokens=False)
             ids += found
             counts += [counting] * len(found)
-        rows.append((ids[: seer.room], counts[: seer.room]))
+        end = seer.room
+        if len(ids) > end and drawn in (last := ids[end - len(PICTURE) + 1 : end]):
+            end -= len(last) - last.index(drawn)
+        rows.append((ids[:end], counts[:end]))
+        wanted += each.wanted[: ids[:end].count(drawn)]
     longest = max(len(ids) for ids, _ in rows)
     return Batch(
         torch.tensor([ids + [tokenizer.pad_token_id] * (longest - len(ids)) for ids, _ in rows]),
@@ -239,7 +245,7 @@ def batch(seer: Seer, conversations: Sequence[Conversation], pictures: Tensor) -
         torch.tensor([_labels(*row) + [SILENT] * (longest - len(row[0])) for row in rows]),
         torch.tensor([counts + [0.0] * (longest - len(counts)) for _, counts in rows]),
         pictures,
-        [said for each in conversations for said in each.wanted],
+        wanted,
     )
 
 

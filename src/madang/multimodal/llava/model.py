@@ -135,9 +135,7 @@ def load(name: str, *, download: bool = True) -> Seer:
                 f"model: {name!r} is a {config.model_type}, not a LLaVA.",
                 remedy='Name one, for example "llava-hf/llava-1.5-7b-hf".',
             )
-        model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, local_files_only=True, attn_implementation="eager"
-        )
+        model = weights.whole(AutoModelForImageTextToText, folder, dtype=torch.float32, attn_implementation="eager")
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         path = Path(folder) / OUTPUT
         output = OutputProjector.load(path) if path.exists() else None

@@ -120,11 +120,7 @@ def load(folder: Path) -> Any:
 
     weights.quiet()
     try:
-        given: dict[str, Any] = {"dtype": torch.float32, "local_files_only": True, "use_safetensors": True}
-        model, found = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **given)
-        if found["missing_keys"]:  # which it would make up
-            raise ValueError(f"it has no {min(found['missing_keys'])}")
-        return model.eval()
+        return weights.whole(AutoModelForCausalLM, folder, dtype=torch.float32).eval()
     except Exception as error:  # libraries under it raise errors of their own
         why = (str(error).splitlines() or [repr(error)])[0].rstrip(".")
         raise Corrupt(f"{folder} cannot be loaded: {why}.", remedy="See whether it is complete.") from error
