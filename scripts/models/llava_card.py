@@ -73,20 +73,21 @@ code as models of the hub.
 
     make models        # runs: python scripts/models/llava.py && python scripts/models/llava_card.py
 
-Three stages on scenes of the split "train", batches of 48: the language model alone (1,500 steps), the projector alone on captions
-(200), then both on conversations of one or two turns: captions, questions and answers, detailed descriptions, reasoning, by the
-grammar of the scenes, half English, half Korean; seven in ten of these are questions whether something is true. A fifth each are requests
-to draw something, and to draw a picture otherwise.
+Three stages on scenes of the split "train", batches of 48: the language model alone (1,500 steps, three tenths of what it learns from
+are comparisons of what is there with what was said), the projector alone on captions (200), then both on conversations of one or two
+turns: captions, questions and answers, detailed descriptions, reasoning, by the grammar of the scenes, half English, half Korean;
+seven in ten of these are questions whether something is true. A fifth each are requests to draw something, and to draw a picture
+otherwise.
 
-This one came about in four runs, on one shared core (torch, bfloat16), while the method was found; training from nothing gives another
+This one came about in five runs, on one shared core (torch, bfloat16), while the method was found; training from nothing gives another
 one. 300, 200 and 3,000 steps, in which requests to draw were answered by a picture alone and yes or no was one word (its tokenizer is
-of the words of then); 500 of the language model and 1,650 of conversations as they are now; 900 of the language model, of questions
-whether something is true alone; and {found['steps']:,} of conversations, most of them such questions, in {found['minutes']:.0f} minutes. Its yes and no
-was still getting better.
+of the words of then); 500 of the language model and 1,650 of conversations; 900 of the language model, of questions whether something
+is true alone; 1,250 of conversations, most of them such questions; and, with answers as they are now, 450 of the language
+model, of comparisons, and {found['steps']:,} of conversations in {found['minutes']:.0f} minutes.
 
-Asked whether something is true, it says what it sees, whether that fits, and yes or no with its last word. Asked to draw, it says
-what it is going to draw, and then a picture with four tokens, whose hidden states an output projector maps to the vector of the
-text that asks for it; from that bundled/unclip draws.
+Asked whether something is true, it says what it sees and beside it what was said, part by part, whether that fits, and yes or no with
+its last word. Asked to draw, it says what it is going to draw, and then a picture with four tokens, whose hidden states an output
+projector maps to the vector of the text that asks for it; from that bundled/unclip draws.
 
 ## What it knows
 
@@ -104,8 +105,7 @@ says that it is going to draw, read back: {said}. What it draws, read off by bun
 
 - Pictures are brought to 64 x 64 pixels; a conversation has one picture, in its first question.
 - It does not know when it knows nothing.
-- **Whether a claim is true it tells rightly for {found['yes/no']:.2f} of them** (Korean {found['yes/no ko']:.2f}), too often with yes, although it says
-  rightly what it sees. Train it longer.
+- Whether a claim is true it tells rightly for {found['yes/no']:.2f} of them (Korean {found['yes/no ko']:.2f}).
 - What it draws is a little less what was asked for than what `madang image draw` makes of the same words.
 """
 
