@@ -40,6 +40,7 @@ from madang.models.providers.drawing_chat import DrawingChat
 from madang.models.providers.output_projector import OUTPUT, OutputProjector
 from madang.models.providers.seers import seer_of
 from madang.models.providers.transformers import TransformersProvider
+from madang.models.providers.transformers_chat import Loaded
 from madang.models.providers.unclip_images import UnclipImages
 from madang.multimodal import training
 from madang.multimodal.clip.pool import Pool
@@ -611,7 +612,7 @@ def test_saved_and_loaded_it_is_the_same_with_its_way_to_draw(taught: Seer, fold
     assert taught.output is not None
     assert torch.equal(again.output(states), taught.output(states))
     again.save(tmp_path / "once more")
-    for each in ("model.safetensors", OUTPUT, "chat_template.jinja"):
+    for each in ("model.safetensors", OUTPUT, "chat_template.jinja", "tokenizer.json"):      # what was asked leaves no trace
         assert (tmp_path / "once more" / each).read_bytes() == (folder / each).read_bytes(), each
     bare = shutil.copytree(folder, tmp_path / "bare")
     (bare / OUTPUT).unlink()
@@ -628,12 +629,35 @@ def test_what_is_no_llava_is_told(folder: Path, clip_folder: Path, tmp_path: Pat
         (broken / name).write_bytes(b"\0" * 100)
         with pytest.raises(Corrupt, match="cannot be loaded"):
             load(str(broken))
-    found = load_file(folder / "model.safetensors")
-    name = next(name for name in found if "multi_modal_projector" in name)
-    broken = shutil.copytree(folder, tmp_path / "without")
-    save_file({each: value for each, value in found.items() if each != name}, broken / "model.safetensors", {"format": "pt"})
-    with pytest.raises(Corrupt, match=r"it has no .*multi_modal_projector"):       # not made up
+
+
+def without(folder: Path, out: Path, part: str) -> Path:
+    """A copy that lacks the weights in whose names `part` is."""
+    found = load_file(shutil.copytree(folder, out) / "model.safetensors")
+    assert any(part in name for name in found)
+    save_file({name: value for name, value in found.items() if part not in name}, out / "model.safetensors", {"format": "pt"})
+    return out
+
+
+@pytest.mark.parametrize(("part", "told"), [
+    ("projector.linear_1.weight", "it has no [a-z_.]*projector.linear_1.weight"),
+    ("projector", r"it has no [a-z_.]*projector.linear_1.bias, and 3 more"),
+    ("embed_tokens", r"it has no [a-z_.]*embed_tokens.weight, and 1 more"),       # what is tied to it is not named
+])
+def test_missing_weights_are_not_made_up(folder: Path, tmp_path: Path, part: str, told: str) -> None:
+    broken = without(folder, tmp_path / "broken", part)
+    with pytest.raises(Corrupt, match=f"broken cannot be loaded from .*: {told}"):
         load(str(broken))
+    with pytest.raises(Corrupt, match=f"broken cannot be loaded from .*: {told}"):      # as it chats
+        Loaded(broken, Local(device="cpu"), "broken")
+
+
+def test_weights_that_are_not_used_may_be_missing(folder: Path, tmp_path: Path, taught: Seer) -> None:
+    """A LLaVA looks at the states of its tower's patches, which its end does not change."""
+    bare = without(folder, tmp_path / "bare", "post_layernorm")
+    questions = ["What is it?"] * 3
+    assert load(str(bare)).answers(list(WALLS), questions) == taught.answers(list(WALLS), questions)
+    assert Loaded(bare, Local(device="cpu"), "bare").sees
 
 
 def shown(picture: np.ndarray) -> Image:

@@ -6,6 +6,7 @@ import copy
 import itertools
 import json
 import math
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import madang
@@ -494,6 +496,17 @@ def test_a_damaged_folder_is_told(unclip_folder: Path, tmp_path: Path, damage: C
     assert "broken" in str(told.value) or "None" in str(told.value)
 
 
+@pytest.mark.parametrize("part", ["prior", "decoder"])
+def test_missing_weights_are_not_made_up(unclip_folder: Path, tmp_path: Path, part: str) -> None:
+    path = shutil.copytree(unclip_folder, tmp_path / "broken") / part / "diffusion_pytorch_model.safetensors"
+    found = load_file(path)
+    name = min(found)
+    del found[name]
+    save_file(found, path)
+    with pytest.raises(Corrupt, match=f"broken cannot be loaded: it has no {re.escape(name)}"):
+        load(tmp_path / "broken")
+
+
 def test_a_clip_of_other_vectors_or_none_is_told(unclip_folder: Path, tmp_path: Path, siglip_folder: Path) -> None:
     broken = shutil.copytree(unclip_folder, tmp_path / "broken")
     shutil.rmtree(broken / "clip")
@@ -514,8 +527,6 @@ def test_a_bundled_clip_is_named_and_not_copied(tmp_path: Path) -> None:
 
 
 def test_numbers_that_are_no_picture_are_a_fault_of_the_model(unclip_folder: Path, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     broken = shutil.copytree(unclip_folder, tmp_path / "broken")
     path = broken / "decoder" / "layout.safetensors"
     save_file({name: value[:-16] for name, value in load_file(path).items()}, path)

@@ -136,8 +136,8 @@ class Loaded:
             config = AutoConfig.from_pretrained(folder, **given)
             self.sees = hasattr(config, "vision_config")
             kind = AutoModelForImageTextToText if self.sees else AutoModelForCausalLM
-            self.model = kind.from_pretrained(folder, config=config, dtype="auto", use_safetensors=True, **given)
-            self.model = self.model.to(device).eval()
+            model = weights.whole(kind, folder, config=config, dtype="auto", trust_remote_code=False)
+            self.model = model.to(device).eval()
             self.processor = (AutoProcessor if self.sees else AutoTokenizer).from_pretrained(folder, **given)
         except Exception as error:      # libraries under it raise errors of their own
             why = (str(error).splitlines() or [repr(error)])[0].rstrip(".")

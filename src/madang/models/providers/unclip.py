@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize, pixel_shuffle, pixel_unshuffle
 
 from madang.base.errors import Corrupt, MissingDependency
+from madang.models.providers import weights
 
 PATCH = 4  # pixels of a patch's side: the decoder sees a picture as patches, with their pixels as channels
 TOKENS = 4  # parts of a vector that the decoder's attention looks at
@@ -212,9 +213,8 @@ def load(folder: Path) -> UnClip:
 
     try:
         about = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        given: dict[str, Any] = {"torch_dtype": torch.float32, "local_files_only": True, "use_safetensors": True}
-        prior = diffusers.PriorTransformer.from_pretrained(folder / "prior", **given).eval()
-        unet = diffusers.UNet2DConditionModel.from_pretrained(folder / "decoder", **given).eval()
+        prior = weights.whole(diffusers.PriorTransformer, folder / "prior", torch_dtype=torch.float32).eval()
+        unet = weights.whole(diffusers.UNet2DConditionModel, folder / "decoder", torch_dtype=torch.float32).eval()
         unet.set_attn_processor(AttnProcessor())
         layout = _layout(folder / "decoder" / _LAYOUT, unet)
         schedulers = [_scheduler(folder / name) for name in ("prior_scheduler", "scheduler")]

@@ -96,16 +96,23 @@ def _sha256(path: Path) -> str:
 
 
 def whole(kind: Any, folder: Path, **given: Any) -> Any:
-    """What lies in a folder, by `kind.from_pretrained` of the library transformers, from safetensors alone.
+    """What lies in a folder, by `kind.from_pretrained` of transformers or diffusers, from safetensors alone.
 
-    Raises `ValueError` where weights are missing, which the library would make up at random; and what it raises.
+    Raises `ValueError` where weights are missing, which the libraries would make up at random; and what they raise.
     """
     model, found = kind.from_pretrained(
         folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **given
     )
-    if found["missing_keys"]:
-        raise ValueError(f"it has no {min(found['missing_keys'])}")
+    missing = {name for name in found["missing_keys"] if not _UNUSED.search(name)}
+    # A tied one is missing because what it is tied to is.
+    if named := sorted(missing - set(getattr(model, "all_tied_weights_keys", ()))) or sorted(missing):
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise ValueError(f"it has no {named[0]}{more}")
     return model
+
+
+# The end of a tower that sees, which a model that looks at its patches does without.
+_UNUSED = re.compile(r"vision_tower[.](vision_model[.])?(post_layernorm|head)[.]")
 
 
 def quiet() -> None:

@@ -89,24 +89,21 @@ class Seer:
                 for each in questions[start : start + _AT_ONCE]
             ]
             seen = self.pixels(np.stack([shaped(each, settings) for each in pictures[start : start + _AT_ONCE]]))
-            image = self.processor.image_token
-            words = self.processor.tokenizer(
-                [each.replace(image, image * self.patches) for each in prompts],
-                padding=True,
-                padding_side="left",
-                add_special_tokens=False,
-                return_tensors="pt",
-            ).to(self.model.device)
+            image, tokenizer = self.processor.image_token, self.processor.tokenizer
+            prompts = [each.replace(image, image * self.patches) for each in prompts]
+            words = [tokenizer.encode(each, add_special_tokens=False) for each in prompts]
+            # Not by the tokenizer, which would keep this way of padding, and save it.
+            longest, none = max(map(len, words)), tokenizer.pad_token_id or 0
+            ids = torch.tensor([[none] * (longest - len(each)) + each for each in words])
+            mask = torch.tensor([[0] * (longest - len(each)) + [1] * len(each) for each in words])
             told = self.model.generate(
-                input_ids=words["input_ids"],
-                attention_mask=words["attention_mask"],
+                input_ids=ids.to(self.model.device),
+                attention_mask=mask.to(self.model.device),
                 **seen,
                 max_new_tokens=most,
                 do_sample=False,
             )
-            found += self.processor.tokenizer.batch_decode(
-                told[:, words["input_ids"].shape[1] :], skip_special_tokens=True
-            )
+            found += tokenizer.batch_decode(told[:, longest:], skip_special_tokens=True)
         return [each.strip() for each in found]
 
     def save(self, folder: Path) -> None:

@@ -1,7 +1,8 @@
 """Training in the stages of the paper (Liu et al. 2023, section 4.2), after one that its language model had behind it.
 
-1. "language": the language model alone, on what is said without pictures, and on requests to draw; a conversation about
-   a scene begins with the description that answers it. A real one comes trained.
+1. "language": the language model alone, on what is said without pictures: requests to draw, conversations about a scene
+   that begin with the description that answers them, and comparisons of what is there with what was said. A real one
+   comes trained.
 2. "align": the projector alone, on captions; tower and language model are frozen.
 3. "instruct": projector and language model, on conversations; here also on requests to draw, for which the states of a
    picture's tokens are mapped to the vector of the text that asks for it.

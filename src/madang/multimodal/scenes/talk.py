@@ -138,8 +138,8 @@ class Talk:
         """The question whether a claim is true of a scene, and its answer: for each part of the claim what is there,
         the part itself in the usual words, and whether that fits; as the last word, whether everything does.
 
-        What is compared stands side by side, in words that are the same if it fits: one comparison that is hard to
-        learn becomes several that are easy.
+        What is compared stands side by side, in the same words if it fits, as far as grammar allows: one comparison
+        that is hard to learn becomes several that are easy.
         """
         simple = len(claim.things) == 1 and claim.background is None and claim.time is None
         question = (
@@ -198,24 +198,39 @@ class Talk:
         or two: whoever cannot compare one does not learn to compare many."""
         found: dict[str, Turn] = {}
         while len(found) < count:
-            turn = Turn("conversation", *self.true_or_not(self._to_check(made), made))
+            claim = self._to_check(made, bool(self.generator.random() < 0.5))
+            turn = Turn("conversation", *self.true_or_not(claim, made))
             found.setdefault(turn.question, turn)
         return list(found.values())
 
-    def _to_check(self, made: Scene) -> Claim:
+    def _to_check(self, made: Scene, right: bool) -> Claim:
         """A claim, true or not, about little or much."""
-        right = bool(self.generator.random() < 0.5)
         return self.claims(made)[0 if right else 1] if self.generator.random() < 0.5 else self.simple(made, right)
 
     def comparisons(self, count: int) -> Turn:
         """`count` sentences of answers to claims, each about another scene that nobody sees, half of which fit: to
-        practise comparing, where nothing but the sentence itself tells whether what is there is what was said."""
-        said = []
-        for _ in range(count):
+        practise comparing. Nothing but the comparison tells whether what is there is what was said: neither what else
+        is said, nor what kind of thing is claimed, since what fits and what does not are claims of the same kinds.
+        """
+        said: list[str] = []
+        while len(said) < count:
             made = scene(int(self.generator.integers(2**40)))
-            judged = self._judged(self._to_check(made), made)
-            said.append(str(self._any([text for text, fits in judged if not fits] or [text for text, _ in judged])))
+            claim = self._to_check(made, False)
+            part = self._any([part for _, part, fits in self._compared(claim, made) if not fits])
+            if self.generator.random() < 0.5:
+                part = self._mended(part, made)
+            said += [text for text, _ in self._judged(part, made)]
         return Turn("conversation", self.ask("compare"), " ".join(said))
+
+    def _mended(self, claim: Claim, made: Scene) -> Claim:
+        """A claim about the same attributes that is true."""
+        thing = self._any(made.things)
+        return Claim(
+            None if claim.background is None else made.background,
+            None if claim.time is None else made.time,
+            tuple(Part(**{name: getattr(thing, name) for name in asked_of(part)}) for part in claim.things),
+            None if claim.count is None else len(made.things),
+        )
 
     def simple(self, made: Scene, right: bool) -> Claim:
         """A claim about one attribute, or two of one thing, that is true of a scene or false."""
