@@ -83,7 +83,8 @@ This one came about in five runs, on one shared core (torch, bfloat16), while th
 one. 300, 200 and 3,000 steps, in which requests to draw were answered by a picture alone and yes or no was one word (its tokenizer is
 of the words of then); 500 of the language model and 1,650 of conversations; 900 of the language model, of questions whether something
 is true alone; 1,250 of conversations, most of them such questions; and, with answers as they are now, 450 of the language
-model, of comparisons, and {found['steps']:,} of conversations in {found['minutes']:.0f} minutes.
+model, of comparisons, and {found['steps']:,} of conversations in {found['minutes']:.0f} minutes. From nothing the script came to colours
+of .956, shapes of .886 and a yes or no of .79 (150 unseen scenes): its language model wants more than 1,500 steps to compare.
 
 Asked whether something is true, it says what it sees and beside it what was said, part by part, whether that fits, and yes or no with
 its last word. Asked to draw, it says what it is going to draw, and then a picture with four tokens, whose hidden states an output
