@@ -105,7 +105,7 @@ says that it is going to draw, read back: {said}. What it draws, read off by bun
 ## Limits
 
 - Pictures are brought to 64 x 64 pixels; a conversation has one picture, in its first question.
-- It does not know when it knows nothing.
+- It does not know when it knows nothing: asked for what no scene has ("a dog"), it takes that for a shape that is there, and says yes.
 - Whether a claim is true it tells rightly for {found['yes/no']:.2f} of them (Korean {found['yes/no ko']:.2f}).
 - What it draws is a little less what was asked for than what `madang image draw` makes of the same words.
 """
